@@ -32,16 +32,22 @@ def load_functions(
 
     The same arguments give the same module, so the cells run once per test session.
 
-    Args:
-        path: the notebook; the project's own if None.
-        overrides: values for parameters, set right after the cell `parameters`, as
-            papermill does.
+    Parameters
+    ----------
+    path : str | pathlib.Path | None
+        The notebook; the project's own if None.
+    overrides : Mapping[str, object] | None
+        Values for parameters, set right after the cell `parameters`, as papermill does.
 
-    Returns:
+    Returns
+    -------
+    types.ModuleType
         The module with everything those cells define.
 
-    Raises:
-        ValueError: a tag is on no cell, or an override names no parameter.
+    Raises
+    ------
+    ValueError
+        A tag is on no cell, or an override names no parameter.
     """
     path = pathlib.Path(path or NOTEBOOK).resolve()
     overrides = dict(overrides or {})
