@@ -1,11 +1,15 @@
 """Every layout a user has, everything that may be wrong in it, and the sample."""
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from notebook_cells import NOTEBOOK
 
 ROW_FAULTS = {  # what a row says, and what it is called
     "age 117": ("age", 117, "age not a whole number from 0 to 116"),
@@ -23,7 +27,7 @@ ROW_FAULTS = {  # what a row says, and what it is called
     "blank name": ("img_name", "  ", "no image name"),
     "another row's name": ("img_name", "face_00.jpg", "image name used by an earlier"),
     "a name without image": ("img_name", "gone.jpg", "row whose image is missing"),
-    "another folder": ("img_name", "../val/face_30.jpg", "row whose image is missing"),
+    "another folder": ("img_name", "../val/face_30.jpg", "image name that is a path"),
 }
 FILE_FAULTS = ("image without a row", "image also in an earlier set")
 
@@ -505,6 +509,39 @@ class TestValidationParts:
         assert part[4:6].tolist() == ["select", "calibrate"]
 
 
+class TestFacesToShow:
+    @pytest.fixture
+    def no_face_model(self, notebook, tmp_path, monkeypatch):
+        monkeypatch.setattr(notebook, "SHIPPED_DATA", tmp_path)
+
+    def test_they_come_from_the_face_model(self, notebook, loaded, face_model):
+        faces, labels = notebook.faces_to_show(*loaded[:2], count=20)
+        expected, _ = notebook.sample_faces(face_model, 20, seed=notebook.SEED)
+        np.testing.assert_array_equal(faces, expected)
+        assert len(labels) == 20
+
+    def test_without_it_each_is_an_average_of_thirty_people(
+        self, notebook, face_model, no_face_model
+    ):
+        images, table = notebook.sample_faces(face_model, 2000, seed=1)
+        table["split"] = np.where(np.arange(2000) < 1900, "train", "test")
+        faces, labels = notebook.faces_to_show(table, images, count=20)
+        assert faces.shape == (20, 48, 48) and faces.dtype == np.uint8
+        assert labels.drop_duplicates().shape[0] > 10
+        for face, person in zip(faces, labels.itertuples(), strict=True):
+            alike = (table["gender"] == person.gender) & (table["split"] == "train")
+            alike &= table["ethnicity"] == person.ethnicity
+            distance = np.abs(images[alike].astype(int) - face).mean(axis=(1, 2))
+            assert distance.min() > 3  # nobody's own picture
+
+    def test_few_pictures_give_few_faces_and_a_figure(
+        self, notebook, loaded, no_face_model
+    ):
+        faces, labels = notebook.faces_to_show(*loaded[:2], count=20)
+        assert len(faces) == len(labels) < 20
+        notebook.plt.close(notebook.plot_sample(faces, labels))
+
+
 class TestSample:
     def test_the_same_faces_every_time(self, notebook, face_model):
         images, table = notebook.sample_faces(face_model, 50, seed=3)
@@ -615,3 +652,56 @@ class TestSample:
             table, found, faults = notebook.load_folder(folder)
             assert faults.empty and len(table) == 100
             np.testing.assert_array_equal(found, images)
+
+
+LARGE = """
+import json, pathlib, resource, sys, time
+from notebook_cells import load_functions
+
+notebook = load_functions()
+folder = pathlib.Path(sys.argv[1])
+
+
+def measured(function, *arguments):
+    started = time.perf_counter()
+    result = function(*arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    steps.append((function.__name__, round(time.perf_counter() - started), peak))
+    return result
+
+
+steps = []
+measured(notebook.has_pixels, folder / "age_gender.csv")  # what it takes to start
+imported = folder / "imported"
+measured(notebook.import_pixel_csv, folder / "age_gender.csv", imported)
+table, images, faults = measured(notebook.load_folder, imported)
+audit = measured(notebook.audit_twins, table, images)
+twins = notebook.mark_twins(table, audit)["twin"].sum()
+sets = table["split"].value_counts().to_dict()
+found = {"steps": steps, "faults": len(faults), "twins": int(twins), "sets": sets}
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.stress
+def test_twenty_thousand_faces(notebook, face_model, tmp_path):
+    """Import them from a pixel CSV, load and audit them, in bounded memory."""
+    path = tmp_path / "age_gender.csv"
+    for first in range(0, 20_000, 2000):
+        images, rows = notebook.sample_faces(face_model, 2000, seed=1, first=first)
+        rows["pixels"] = [" ".join(map(str, image.ravel())) for image in images]
+        rows.to_csv(path, mode="a", index=False, header=first == 0)
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(NOTEBOOK.parent / "tests")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for step, seconds, peak in found["steps"]:
+        print(f"{step}: {seconds} s, at most {peak} MiB so far")
+    peaks = [peak for _, _, peak in found["steps"]]
+    assert peaks[-1] - peaks[0] < 1500
+    assert found["faults"] == found["twins"] == 0
+    assert found["sets"] == {"train": 12_800, "test": 4_000, "val": 3_200}

@@ -12,9 +12,8 @@ HEADS = ("distribution", "scalar")
 @pytest.fixture(params=HEADS)
 def network(request, notebook, tiny):
     """Build a small network with each of the two age heads."""
-    return notebook.build_model(
-        tiny | {"age_head": request.param, "filters": [8, 8, 8, 8]}
-    )
+    units = {"filters": [8, 8, 8, 8], "shared_units": 32, "head_units": 32}
+    return notebook.build_model(tiny | units | {"age_head": request.param})
 
 
 @pytest.fixture

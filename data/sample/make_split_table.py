@@ -16,7 +16,7 @@ import sys
 
 import pandas as pd
 
-MISSING_PICTURES = {"20170117193745507.jpg.chip.jpg": "train"}
+MISSING_PICTURES = {"72e8e5d2ed6f1401": "train"}  # by hash of the name
 
 
 def name_hash(name: str) -> str:
@@ -59,7 +59,8 @@ def split_of_names(folder: pathlib.Path) -> pd.Series:
                     f"{image.name} is in {split_of[image.name]} and in {split}"
                 )
             split_of[image.name] = split
-    split_of = MISSING_PICTURES | split_of
+    for name in names[names.map(name_hash).isin(MISSING_PICTURES)]:
+        split_of.setdefault(name, MISSING_PICTURES[name_hash(name)])
     lost = names[~names.isin(split_of)]
     if len(lost):
         raise FileNotFoundError(

@@ -1,0 +1,293 @@
+"""What the repository ships: weights, results, predictions, tables, the sample."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from notebook_cells import NOTEBOOK
+
+ROOT = NOTEBOOK.parent
+SHIPPED = ROOT / "model/utkface"
+COUNTS = {"train": 15_026, "val": 3_757, "test": 4_696}
+MAIN_SPLITS = {"test", "test_without_twins", "test_without_near_twins", "val"}
+FIELDS = {"chapter", "model", "data", "split", "n", "parameters", "epochs"}
+FIELDS |= {"train_seconds", "hardware", "seed"}
+# The names of UTKFace: a time stamp of 17 digits, or the labels before it.
+REAL_NAME = re.compile(r"\d{17}(?:_\d)?\.jpg|\b\d{1,3}_[01]_[0-4]_\d{17}")
+TEXTS = {".md", ".py", ".txt", ".toml", ".json", ".csv", ".ipynb", ".yml", ""}
+
+
+@pytest.fixture(scope="module")
+def results():
+    return json.loads((SHIPPED / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return keras.saving.load_model(SHIPPED / "mtl.keras", safe_mode=True)
+
+
+@pytest.fixture(scope="module")
+def faces(notebook, face_model):
+    images, _ = notebook.sample_faces(face_model, 64, seed=7)
+    return images[..., None].astype("float32") / 255
+
+
+@pytest.fixture(scope="module")
+def runs(notebook):
+    return {"mtl": notebook.MAIN_RUN} | notebook.FIVE_RUNS | notebook.STUDY_RUNS
+
+
+def shipped_files():
+    """List what git holds or would hold; everything where there is no git."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        names = listed.stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
+        private = ("data/", "model/runs/", "logs/", ".")
+        shipped = ("data/README.md", "data/split.csv.gz", "data/sample/")
+        names = [
+            name
+            for name in names
+            if name.startswith(shipped) or not name.startswith(private)
+        ]
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+class TestResults:
+    def test_every_row_is_well_formed(self, notebook, results):
+        for row in results:
+            assert FIELDS <= set(row)
+            assert row["chapter"] in "ABCD" and row["data"] == "utkface"
+            for metric in notebook.METRIC_NAMES:
+                low, high = row[f"{metric}_ci95"]
+                assert low <= row[metric] <= high, (row["model"], metric)
+        places = [(row["chapter"], row["model"], row["split"]) for row in results]
+        assert len(set(places)) == len(places)
+
+    def test_the_rows_are_those_that_were_promised(self, notebook, results):
+        places = {(row["model"], row["split"]) for row in results}
+        assert {("mtl", split) for split in MAIN_SPLITS} <= places
+        assert {(name, "test") for name in notebook.FIVE_RUNS} <= places
+        assert {(name, "val") for name in notebook.STUDY_RUNS} <= places
+
+    def test_counts_are_those_of_the_assignments_sets(self, results):
+        rows = {row["split"]: row for row in results if row["model"] == "mtl"}
+        assert rows["test"]["n"] == COUNTS["test"]
+        assert rows["val"]["n"] == COUNTS["val"]
+        sizes = [
+            rows[split]["n"]
+            for split in ("test", "test_without_twins", "test_without_near_twins")
+        ]
+        assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+
+    def test_the_readme_shows_them(self, notebook, results):
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert text.count("<!-- results:begin -->") == 1
+        shown = text.split("<!-- results:begin -->")[1]
+        shown, rest = shown.split("<!-- results:end -->")
+        assert "<!-- results:" not in rest
+        tested = [row for row in results if row["split"] != "val"]
+        table = notebook.results_table(tested).to_markdown(index=False)
+        assert shown.strip() == table.strip()
+
+    def test_the_model_card_shows_them(self, notebook, results):
+        card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+        main = [row for row in results if row["model"] == "mtl"]
+        assert notebook.results_table(main).to_markdown(index=False) in card
+
+    def test_every_look_at_the_test_set_is_logged(self, notebook, results):
+        looks = pd.read_csv(SHIPPED / "test_looks.csv")
+        assert looks["training"].is_unique
+        assert (looks["n"] == COUNTS["test"]).all()
+        names = {training.split("-")[0] for training in looks["training"]}
+        assert {"mtl", *notebook.FIVE_RUNS} <= names
+
+
+class TestRuns:
+    @pytest.fixture(params=["mtl", "five", "study"])
+    def shipped_runs(self, request, notebook, runs):
+        names = {
+            "mtl": ["mtl"],
+            "five": list(notebook.FIVE_RUNS),
+            "study": list(notebook.STUDY_RUNS),
+        }[request.param]
+        return {name: runs[name] for name in names}
+
+    def test_the_notebook_finds_them(self, notebook, shipped_runs):
+        for name, hyperparameters in shipped_runs.items():
+            history = json.loads((SHIPPED / f"{name}.json").read_text())
+            assert history["name"] == name and history["data"] == "utkface"
+            assert history["hyperparameters"] == hyperparameters
+            assert history["digest"] == notebook.digest_of(hyperparameters)
+            _, found = notebook.find_run(
+                name, hyperparameters, "utkface", SHIPPED.parent
+            )
+            assert found is not None
+
+    def test_histories_are_whole(self, shipped_runs):
+        for name, hyperparameters in shipped_runs.items():
+            history = json.loads((SHIPPED / f"{name}.json").read_text())
+            lengths = {len(values) for values in history["epochs"].values()}
+            assert len(lengths) == 1
+            assert max(lengths) <= hyperparameters["epochs"]
+            losses = history["epochs"]["val_loss"]
+            assert history["best_epoch"] == 1 + int(np.argmin(losses))
+            needed = {"hardware", "precision", "versions", "date", "commit", "seconds"}
+            assert needed <= set(history)
+            assert history["images"] == min(
+                hyperparameters["images"] or COUNTS["train"], COUNTS["train"] - 1
+            )
+
+    def test_predictions_are_complete(self, notebook, shipped_runs):
+        known = notebook.read_split_table()
+        for name in shipped_runs:
+            paths = {"val": SHIPPED / f"{name}_val.npz"}
+            if name in notebook.FIVE_RUNS:
+                paths["test"] = SHIPPED / f"{name}_test.npz"
+            for split, path in paths.items():
+                with np.load(path, allow_pickle=False) as file:
+                    assert set(file.files) == {"name_hash", "values"}
+                    hashes, values = file["name_hash"], file["values"]
+                expected = {int(key, 16) for key in known[known == split].index}
+                assert (
+                    len(hashes) == COUNTS[split] and set(map(int, hashes)) == expected
+                )
+                assert values.shape == (len(hashes), len(notebook.PREDICTED))
+                assert values.dtype == np.float16 and np.isfinite(values).all()
+                assert 0 <= values[:, 1:].min() and values[:, 1:].max() <= 1
+
+    def test_only_the_main_network_ships_weights(self):
+        assert [path.name for path in SHIPPED.glob("*.keras")] == ["mtl.keras"]
+
+
+class TestModel:
+    def test_it_answers_three_questions_about_a_face(self, notebook, model, faces):
+        assert model.input_shape == (None, 48, 48, 1)
+        outputs = model.predict(faces, verbose=0)
+        assert {name: values.shape for name, values in outputs.items()} == {
+            "age": (64, 1),
+            "gender": (64, 1),
+            "ethnicity": (64, 5),
+        }
+        assert 0 <= outputs["age"].min() and outputs["age"].max() <= 116
+        np.testing.assert_allclose(outputs["ethnicity"].sum(axis=1), 1, rtol=1e-4)
+
+    def test_it_takes_grey_levels_from_0_to_1(self, notebook, model, face_model):
+        images, table = notebook.sample_faces(face_model, 500, seed=7)
+        faces = images[..., None].astype("float32")
+        right, wrong = (
+            model.predict(pictures, verbose=0) for pictures in (faces / 255, faces)
+        )
+        gender = right["gender"][:, 0] >= 0.5
+        assert (gender == table["gender"]).mean() > 0.7
+        found = [
+            (outputs["ethnicity"].argmax(axis=1) == table["ethnicity"]).mean()
+            for outputs in (right, wrong)
+        ]
+        assert found[0] > max(found[1], 0.5)
+
+    def test_it_holds_no_state_of_the_optimizer(self, model):
+        assert getattr(model, "optimizer", None) is None
+        with zipfile.ZipFile(SHIPPED / "mtl.keras") as archive:
+            config = json.loads(archive.read("config.json"))
+            weights = archive.getinfo("model.weights.h5").file_size
+        assert not config.get("compile_config")
+        assert weights < 1.1 * 4 * model.count_params() + 200_000
+
+    def test_it_is_the_main_network(self, notebook, model):
+        built = notebook.build_model(notebook.MAIN_RUN)
+        assert model.count_params() == built.count_params() < 3e6
+        shapes = [tuple(weight.shape) for weight in built.weights]
+        assert sorted(shapes) == sorted(tuple(weight.shape) for weight in model.weights)
+        assert {weight.dtype for weight in model.weights} == {"float32"}
+
+
+PREDICT = """
+import json, sys, keras, numpy as np
+model = keras.saving.load_model(sys.argv[1])
+outputs = model.predict(np.load(sys.argv[2]), verbose=0)
+values = {name: np.asarray(out, float).tolist() for name, out in outputs.items()}
+print(json.dumps({"version": keras.__version__, "values": values}))
+"""
+
+
+@pytest.fixture(scope="module")
+def predict_under(faces, tmp_path_factory):
+    """Give a function that loads and predicts under another version of Keras."""
+    folder = tmp_path_factory.mktemp("versions")
+    np.save(folder / "faces.npy", faces)
+
+    def predict(version, path):
+        target = folder / version
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        pip += ["--disable-pip-version-check", "--target", str(target)]
+        installed = subprocess.run(
+            [*pip, f"keras=={version}"], capture_output=True, text=True
+        )
+        if installed.returncode:
+            pytest.skip(f"keras {version} cannot be installed: {installed.stderr}")
+        command = [sys.executable, "-c", PREDICT, str(path), str(folder / "faces.npy")]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(target)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found["version"] == version
+        return found["values"]
+
+    return predict
+
+
+def test_it_gives_the_same_numbers_under_every_supported_keras(
+    predict_under, model, faces
+):
+    expected = model.predict(faces, verbose=0)
+    for version in ("3.13.2", "3.15.1"):
+        found = predict_under(version, SHIPPED / "mtl.keras")
+        for name, values in found.items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-5)
+
+
+class TestData:
+    def test_the_split_is_the_assignments(self):
+        table = pd.read_csv(ROOT / "data/split.csv.gz")
+        assert list(table) == ["name_hash", "split"]
+        assert table["split"].value_counts().to_dict() == COUNTS
+        assert table["name_hash"].is_unique
+        assert table["name_hash"].str.fullmatch("[0-9a-f]{16}").all()
+
+    def test_the_face_model_is_small(self, face_model):
+        assert (ROOT / "data/sample/face_model.npz").stat().st_size < 1_000_000
+        assert face_model["components"].shape == (150, 2304)
+
+    def test_no_shipped_text_names_a_real_picture(self):
+        found = {
+            str(path.relative_to(ROOT)): REAL_NAME.findall(text)[:3]
+            for path in shipped_files()
+            if path.suffix in TEXTS
+            and REAL_NAME.search(text := path.read_text(encoding="utf-8"))
+        }
+        assert not found
+
+    def test_no_shipped_file_is_a_picture_or_a_table_of_people(self):
+        pictures = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".zip"}
+        for path in shipped_files():
+            assert path.suffix.lower() not in pictures
+            if path.suffix == ".csv":
+                assert not {"img_name", "pixels"} & set(pd.read_csv(path, nrows=1))
+
+    def test_no_shipped_result_is_about_one_person(self, results):
+        assert min(row["n"] for row in results) >= 30
