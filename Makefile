@@ -24,6 +24,7 @@ PAPERMILL = papermill --kernel python3 $(NOTEBOOK) $(OUT)/$(NOTEBOOK)
 # The virtual environment's own kernel, whatever kernels the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH
+unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
 .PHONY: help run test stress lint lab tensorboard publish clean
