@@ -32,7 +32,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (@@RUN_SAMPLE@@ on the sample, @@RUN_FULL@@ on the assignment's data)
+run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (3 minutes on the sample, 2 minutes on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) $(ARGS) || \
@@ -62,7 +62,7 @@ tensorboard: $(VENV)/run.stamp  ## show the training curves in logs/ in the brow
 	@$(ACTIVATE) tensorboard --logdir logs $(ARGS)
 
 # The committed outputs are those of a plain Run All, without the times of its cells.
-publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (@@PUBLISH@@)
+publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (4 minutes)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) -p PUBLISH True $(ARGS)
@@ -80,7 +80,7 @@ $(VENV)/run.stamp: requirements.txt $(CONSTRAINTS)
 		"No Python 3.11, 3.12 or 3.13 with the venv module was found." \
 		"On Debian or Ubuntu: sudo apt-get install python3-venv." \
 		"Elsewhere: make PYTHON=/path/to/python ..." >&2; exit 1; }
-	@echo "Installing into $(VENV) (once, @@INSTALL@@)"
+	@echo "Installing into $(VENV) (once, about 1 minute)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(ACTIVATE) python -m pip install --quiet -r requirements.txt $(CONSTRAINTS:%=-c %)
 	@touch $@
