@@ -126,7 +126,8 @@ def make_context(notebook, parts, data_folder):
             "data_name": "test-faces",
             "model_dir": folder / "model",
             "log_dir": folder / "logs",
-            "retrain": False,
+            "shipped": True,
+            "commit": "0a1b2c3",
         }
 
     return make

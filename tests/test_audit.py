@@ -55,7 +55,7 @@ def test_twins_within_a_set_are_counted_but_not_marked(notebook, audit_of):
     images = [texture(1), texture(1), texture(2), texture(3)]
     table, audit, marks = audit_of(images, ["train", "train", "val", "test"])
     assert not marks.to_numpy().any()
-    counts = notebook.describe_twins(table, audit).set_index("Pictures of the set")
+    counts = notebook.describe_twins(table, audit).set_index("Images of the set")
     assert counts.loc["train", "identical in train"] == 2
     assert counts.loc["train", "identical or near in train"] == 2
     assert counts.filter(like="in ").to_numpy().sum() == 4

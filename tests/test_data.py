@@ -124,6 +124,25 @@ class TestNames:
         again = notebook.name_data("folder", shuffled, pd.Series(dtype=str))
         assert again == named[0]
 
+    def test_other_files_beside_the_pictures_change_no_name(self, notebook, loaded):
+        table, nothing = loaded[0], pd.Series(dtype=str)
+        others = ["notes.txt", "Thumbs.db", "desktop.ini", "a.csv", "b", "c.md"]
+        beside = pd.DataFrame({"img_name": others, "split": "train"})
+        more = pd.concat([table, beside], ignore_index=True)
+        for known, name in ((self.known(notebook, table), "utkface"), (nothing, None)):
+            expected = name or notebook.name_data("folder", table, nothing)
+            assert notebook.name_data("folder", more, known) == expected
+
+    def test_a_missing_split_table_is_told(
+        self, notebook, tmp_path, monkeypatch, capsys
+    ):
+        assert len(notebook.read_split_table()) == 23_479
+        assert not capsys.readouterr().out
+        monkeypatch.setattr(notebook, "SHIPPED_DATA", tmp_path)
+        assert notebook.read_split_table().empty
+        (line,) = capsys.readouterr().out.splitlines()
+        assert "split.csv.gz is not there: images are split anew" in line
+
 
 class TestPixelCsv:
     @pytest.fixture
@@ -313,9 +332,13 @@ class TestPixelCsv:
         folder = notebook.import_pixel_csv(path, tmp_path / "imported")
         assert len(notebook.load_folder(folder)[0]) == 300
 
-    def test_no_row_with_pixels(self, imported, pixel_rows):
-        with pytest.raises(ValueError, match="pixels.csv"):
-            imported(pixel_rows.assign(pixels="1 2 3"))
+    @pytest.mark.parametrize(
+        "change", [{"pixels": "1 2 3"}, {"age": -1}, {"img_name": "face"}], ids=str
+    )
+    def test_no_row_is_usable(self, imported, pixel_rows, tmp_path, change):
+        with pytest.raises(ValueError, match="pixels.csv has no row with usable.*see"):
+            imported(pixel_rows.assign(**change))
+        assert not (tmp_path / "imported").exists()
 
     def test_a_missing_column_is_named(self, imported, pixel_rows):
         with pytest.raises(ValueError, match="no column ethnicity.*Rename or add"):
@@ -338,7 +361,7 @@ class TestFaults:
         assert len(table) == len(images) == 59
         told = notebook.summarise_faults(out).iloc[0]
         assert told["How many"] == 1
-        assert told["First"].endswith(", row 4")
+        assert told["First"] == "row 4"
         assert told["What was done"] == "left out"
 
     @pytest.mark.parametrize(
@@ -418,7 +441,7 @@ class TestFaults:
         path = small_folder / "images/train/face_03.jpg"
         path.rename(path.with_name(name))
         _, _, faults = notebook.load_folder(small_folder)
-        assert faults["fault"].tolist() == ["file that is not a picture"]
+        assert faults["fault"].tolist() == ["file that is not an image"]
         assert faults["row"].tolist() == [4]
 
     @pytest.mark.parametrize("name", ["notes.txt", "more.jpg", "Thumbs.db"])
@@ -428,6 +451,54 @@ class TestFaults:
         assert faults["fault"].tolist() == ["image without a row"]
         assert faults["img_name"].tolist() == [name]
         assert len(table) == 60
+
+    def test_hidden_files_and_folders_are_not_seen(self, notebook, small_folder):
+        images = small_folder / "images"
+        before = notebook.list_pictures(images)
+        for split in notebook.SPLITS:
+            (images / split / ".DS_Store").write_text("of a system")
+            (images / split / "._face_00.jpg").write_text("of a system")
+            (images / split / ".ipynb_checkpoints").mkdir()
+            (images / split / "folder.jpg").mkdir()
+        pd.testing.assert_frame_equal(notebook.list_pictures(images), before)
+        table, _, faults = notebook.load_folder(small_folder)
+        assert len(table) == 60 and faults.empty
+
+    def test_hidden_files_alone_are_an_empty_set(self, notebook, small_folder):
+        folder = small_folder / "images/val"
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / ".DS_Store").write_text("of a system")
+        with pytest.raises(FileNotFoundError, match="val is missing or empty"):
+            notebook.load_folder(small_folder)
+
+    def test_a_rows_first_fault_is_its_fault(self, notebook, small_folder):
+        labels = notebook.read_labels(small_folder / "age_gender.csv").astype(object)
+        names = labels["img_name"][:50].copy()
+        assert notebook.find_row_faults(labels, names)[:50].isna().all()
+        labels.loc[3, ["age", "gender"]] = [-1, 7]
+        labels.loc[4, ["img_name", "gender"]] = ["face_03.jpg", 7]
+        labels.loc[5, "img_name"] = "face_03.jpg"
+        found = notebook.find_row_faults(labels, names)
+        assert found.index.equals(labels.index)
+        assert found.dropna()[:3].to_dict() == {
+            3: "age not a whole number from 0 to 116",
+            4: "gender not 0 or 1",
+            5: "image name used by an earlier row",
+        }
+        assert set(found[50:]) == {"row whose image is missing"}
+
+    def test_where_a_kind_of_fault_comes_first(self, notebook, small_folder):
+        for row in (7, 4):
+            change_row(small_folder, row, "age", 200)
+        (small_folder / "images/test/more.jpg").write_text("no picture")
+        faults = notebook.load_folder(small_folder)[2]
+        summary = notebook.summarise_faults(faults).set_index("What is wrong")
+        assert summary["First"].to_dict() == {
+            "age not a whole number from 0 to 116": "row 4",
+            "image without a row": "`more.jpg`",
+        }
+        assert summary["How many"].tolist() == [2, 1]
 
     def test_a_row_without_its_image(self, notebook, small_folder):
         (small_folder / "images/val/face_34.jpg").unlink()
@@ -533,6 +604,27 @@ class TestFacesToShow:
             alike &= table["ethnicity"] == person.ethnicity
             distance = np.abs(images[alike].astype(int) - face).mean(axis=(1, 2))
             assert distance.min() > 3  # nobody's own picture
+
+    def test_averages_are_those_of_thirty_with_the_same_labels(self, notebook):
+        count = 120
+        table = pd.DataFrame(
+            {
+                "split": np.where(np.arange(count) < 100, "train", "test"),
+                "age": np.arange(count) % 50,
+                "gender": 1,
+                "ethnicity": 2,
+            }
+        )
+        images = np.repeat(np.arange(count, dtype="uint8"), 48 * 48)
+        images = images.reshape(count, 48, 48)
+        faces, labels = notebook.average_faces(table, images, count=20)
+        order = table[:100].sort_values("age", kind="stable")
+        assert len(faces) == len(labels) == 3  # the last ten are too few
+        assert set(labels["gender"]) == {1} and set(labels["ethnicity"]) == {2}
+        for start, face, age in zip((0, 30, 60), faces, labels["age"], strict=True):
+            people = order[start : start + 30]
+            assert age == int(people["age"].median())
+            assert face[0, 0] == int(people.index.to_series().mean())
 
     def test_few_pictures_give_few_faces_and_a_figure(
         self, notebook, loaded, no_face_model

@@ -119,9 +119,9 @@ RANGES = {
     "none": ["× 1/255", "±0°", "±0 pixels", "±0 pixels", "1.00 to 1.00"]
     + ["1.00 to 1.00", "never"],
     "mild": ["× 1/255", "±6°", "±4 pixels", "±4 pixels", "0.90 to 1.10"]
-    + ["0.80 to 1.20", "half of the pictures"],
+    + ["0.80 to 1.20", "half of the images"],
     "strong": ["× 1/255", "±11°", "±4 pixels", "±4 pixels", "0.85 to 1.15"]
-    + ["0.60 to 1.40", "half of the pictures"],
+    + ["0.60 to 1.40", "half of the images"],
 }
 
 
@@ -136,7 +136,7 @@ def test_ranges_are_read_off_the_object(notebook):
     datagen.rotation_range = 33
     datagen.horizontal_flip = False
     ranges = notebook.augmentation_ranges(datagen).set_index("Change")["Range"]
-    assert ranges["rotation"] == "±33°" and ranges["mirrored"] == "never"
+    assert ranges["rotation"] == "±33°" and ranges["horizontal flip"] == "never"
 
 
 def test_random_contrast_keeps_the_mean_and_stays_in_range(notebook):

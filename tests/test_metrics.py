@@ -1,5 +1,6 @@
 """Metrics against scikit-learn, bootstrap intervals, comparisons, words."""
 
+import re
 import warnings
 
 import numpy as np
@@ -207,69 +208,268 @@ class TestCompare:
         assert list(notebook.compare(first, first, ["gender_auc"])) == ["gender_auc"]
 
 
+class TestCompareApart:
+    def test_values_are_those_of_both_sets(self, notebook):
+        first = make_predictions(notebook, 400, seed=1, error=6)
+        second = make_predictions(notebook, 900, seed=2, error=12, skill=0.5)
+        figures = [notebook.evaluate(rows) for rows in (first, second)]
+        for metric in notebook.HEADLINE:
+            value, low, high = notebook.compare_apart(first, second, metric)
+            expected = figures[1][metric] - figures[0][metric]
+            assert value == pytest.approx(expected, abs=1e-4)
+            assert low < value < high
+            # Variances of independent sets add up.
+            widths = [np.ptp(row[f"{metric}_ci95"]) for row in figures]
+            assert high - low == pytest.approx(np.hypot(*widths), rel=0.15)
+
+    def test_turning_it_round_turns_the_sign(self, notebook):
+        first = make_predictions(notebook, 500, seed=1, error=6)
+        second = make_predictions(notebook, 500, seed=2, error=12)
+        there = notebook.compare_apart(first, second, "age_mae")
+        back = notebook.compare_apart(second, first, "age_mae")
+        assert there[1] > 0 > back[2]
+        assert there == pytest.approx((-back[0], -back[2], -back[1]), abs=0.2)
+
+    def test_it_is_not_paired(self, notebook):
+        rows = make_predictions(notebook, 300, seed=1)
+        value, low, high = notebook.compare_apart(rows, rows, "age_mae")
+        assert value == 0 and low < 0 < high
+
+    def test_sets_of_one_population_seldom_differ(self, notebook):
+        differs = 0
+        for seed in range(100):
+            halves = (
+                make_predictions(notebook, 150, seed=2 * seed + number)
+                for number in range(2)
+            )
+            _, low, high = notebook.compare_apart(*halves, "age_mae")
+            differs += not low <= 0 <= high
+        assert differs <= 12  # five are expected
+
+
+class TestConstantGuess:
+    def test_everybody_gets_the_training_sets_median_and_modes(self, notebook):
+        predictions = make_predictions(notebook, 200, seed=1)
+        train = pd.DataFrame(
+            {
+                "age": [1, 20, 30, 31, 90],
+                "gender": [1, 1, 1, 0, 0],
+                "ethnicity": [3, 3, 2, 0, 1],
+            }
+        )
+        guess = notebook.constant_guess(predictions, train)
+        labels = list(notebook.LABELS)
+        pd.testing.assert_frame_equal(guess[labels], predictions[labels])
+        expected = [30, 1, 0, 0, 0, 1, 0]
+        assert (guess[notebook.PREDICTED] == expected).to_numpy().all()
+        figures = notebook.evaluate(guess)
+        error = (predictions["age"] - 30).abs().mean()
+        assert figures["age_mae"] == pytest.approx(error, abs=1e-4)
+        shares = {
+            "gender_accuracy": predictions["gender"] == 1,
+            "ethnicity_accuracy": predictions["ethnicity"] == 3,
+        }
+        for metric, right in shares.items():
+            assert figures[metric] == pytest.approx(right.mean(), abs=1e-4)
+        assert figures["gender_auc"] == 0.5
+
+    @pytest.mark.parametrize(("female", "guess"), [(0.4, 0), (0.6, 1)])
+    def test_the_more_frequent_gender_is_guessed(self, notebook, female, guess):
+        train = make_predictions(notebook, 100, seed=1)
+        train = train.assign(gender=(np.arange(100) < 100 * female).astype(int))
+        found = notebook.constant_guess(train, train)
+        assert set(found["gender_probability"]) == {guess}
+
+
+class TestSeenAndUnseen:
+    def test_cells_hold_both_figures_and_their_difference(self, notebook):
+        seen = make_predictions(notebook, 600, seed=1, skill=3, error=2)
+        unseen = make_predictions(notebook, 400, seed=2, skill=0.5, error=12)
+        cells = notebook.seen_and_unseen(seen, unseen)
+        assert list(cells) == [
+            "Age: MAE (years), training / unseen",
+            "Age: difference",
+            "Gender: accuracy (%), training / unseen",
+            "Gender: difference",
+            "Ethnicity: accuracy (%), training / unseen",
+            "Ethnicity: difference",
+        ]
+        figures = [notebook.evaluate(part) for part in (seen, unseen)]
+        for metric in notebook.HEADLINE:
+            name = notebook.METRIC_NAMES[metric]
+            factor = 100 if "%" in name else 1
+            both = [factor * row[metric] for row in figures]
+            shown = cells[f"{name}, training / unseen"]
+            assert shown == "{:.2f} / {:.2f}".format(*both)
+            change = cells[f"{name.split(':')[0]}: difference"]
+            assert "-" not in change  # a minus sign is none
+            value, low, high = re.fullmatch(
+                r"([+−][\d.]+) \(([+−][\d.]+) to ([+−][\d.]+)\)", change
+            ).groups()
+            numbers = [float(text.replace("−", "-")) for text in (value, low, high)]
+            assert numbers[1] < numbers[0] < numbers[2]
+            assert numbers[0] == pytest.approx(both[1] - both[0], abs=0.02)
+        assert cells["Age: difference"].startswith("+")
+        assert cells["Gender: difference"].startswith("−")
+
+
+RUN = {
+    "filters": [16, 32],
+    "dropout": 0.5,
+    "augmentation": "strong",
+    "learning_rate": 3e-4,
+    "age_head": "scalar",
+}
+
+
 class TestWords:
     @pytest.mark.parametrize(
-        ("metric", "value", "interval", "text"),
+        ("metric", "value", "interval", "text", "with_unit"),
         [
-            ("age_mae", 5.374, [5.2249, 5.5151], "5.37 (5.22–5.52)"),
-            ("age_rmse", 7.0, None, "7.00"),
-            ("gender_accuracy", 0.9074, [0.8996, 0.915], "90.7 (90.0–91.5)"),
-            ("ethnicity_macro_f1", 0.7, None, "70.0"),
-            ("gender_auc", 0.96661, [0.9612, 0.97], "0.967 (0.961–0.970)"),
+            (
+                "age_mae",
+                5.374,
+                [5.2249, 5.5151],
+                "5.37 (5.22–5.52)",
+                "5.37 years (5.22–5.52)",
+            ),
+            ("age_rmse", 7.0, [6.5, 7.5], "7.00 (6.50–7.50)", "7.00 years (6.50–7.50)"),
+            (
+                "gender_accuracy",
+                0.9074,
+                [0.8996, 0.915],
+                "90.7 (90.0–91.5)",
+                "90.7 % (90.0–91.5)",
+            ),
+            (
+                "ethnicity_macro_f1",
+                0.7,
+                [0.6, 0.8],
+                "70.0 (60.0–80.0)",
+                "70.0 % (60.0–80.0)",
+            ),
+            (
+                "gender_auc",
+                0.96661,
+                [0.9612, 0.97],
+                "0.967 (0.961–0.970)",
+                "0.967 (0.961–0.970)",
+            ),
         ],
     )
-    def test_a_metric(self, notebook, metric, value, interval, text):
-        assert notebook.format_metric(metric, value, interval) == text
+    def test_a_metric(self, notebook, metric, value, interval, text, with_unit):
+        figures = {metric: value, f"{metric}_ci95": interval}
+        assert notebook.format_metric(metric, figures) == text
+        assert notebook.format_metric(metric, figures, unit=True) == with_unit
 
     @pytest.mark.parametrize(
         ("metric", "change", "text"),
         [
-            ("age_mae", (-0.5, -0.7, -0.3), "better, -0.50 years (-0.70 to -0.30)"),
-            ("age_mae", (0.5, 0.3, 0.7), "worse, +0.50 years (+0.30 to +0.70)"),
+            ("age_mae", (-0.5, -0.6, -0.4), "better by 0.50 years (0.40 to 0.60)"),
+            ("age_rmse", (0.5, 0.3, 0.7), "worse by 0.50 years (0.30 to 0.70)"),
             (
                 "gender_accuracy",
                 (0.012, 0.002, 0.022),
-                "better, +1.20 points (+0.20 to +2.20)",
+                "better by 1.20 percentage points (0.20 to 2.20)",
+            ),
+            (
+                "age_within_5",
+                (0.012, 0.002, 0.022),
+                "better by 1.20 percentage points (0.20 to 2.20)",
             ),
             (
                 "ethnicity_accuracy",
                 (-0.012, -0.022, -0.002),
-                "worse, -1.20 points (-2.20 to -0.20)",
+                "worse by 1.20 percentage points (0.20 to 2.20)",
             ),
             (
                 "age_mae",
-                (-0.1, -0.3, 0.1),
-                "no difference shown, -0.10 years (-0.30 to +0.10)",
+                (0.2, -0.31, 0.62),
+                "no difference shown (−0.31 to +0.62 years)",
+            ),
+            (
+                "gender_accuracy",
+                (-0.001, -0.003, 0.001),
+                "no difference shown (−0.30 to +0.10 percentage points)",
             ),
             (
                 "age_mae",
                 (0.0, 0.0, 0.0),
-                "no difference shown, +0.00 years (+0.00 to +0.00)",
+                "no difference shown (+0.00 to +0.00 years)",
             ),
+            (
+                "gender_auc",
+                (0.01, -0.01, 0.03),
+                "no difference shown (−0.01 to +0.03)",
+            ),
+            ("gender_auc", (-0.03, -0.04, -0.02), "worse by 0.03 (0.02 to 0.04)"),
         ],
     )
     def test_a_change(self, notebook, metric, change, text):
         assert notebook.describe_change(metric, change) == text
 
-    def test_a_change_of_an_area_is_not_in_years(self, notebook):
-        text = notebook.describe_change("gender_auc", (0.01, 0.005, 0.015))
-        assert text.startswith("better") and "years" not in text
+    def test_every_metric_knows_which_way_is_better(self, notebook):
+        smaller = {
+            metric
+            for metric in notebook.METRIC_NAMES
+            if notebook.describe_change(metric, (-2.0, -3.0, -1.0)).startswith("better")
+        }
+        assert smaller == {"age_mae", "age_rmse"}
 
     def test_changes_of_all_tasks(self, notebook):
-        changes = dict.fromkeys(notebook.HEADLINE, (0.0, -0.1, 0.1))
-        text = notebook.describe_changes(changes)
-        tasks = [part.split()[0] for part in text.split("; ")]
-        assert tasks == ["age", "gender", "ethnicity"]
-
-    def test_a_metric_in_a_sentence(self, notebook):
-        figures = {
-            "age_mae": 5.374,
-            "age_mae_ci95": [5.22, 5.52],
-            "gender_auc": 0.967,
-            "gender_auc_ci95": [0.961, 0.97],
+        changes = {
+            "age_mae": (-0.5, -0.6, -0.4),
+            "gender_accuracy": (-0.012, -0.022, -0.002),
+            "ethnicity_accuracy": (0.0, -0.001, 0.002),
         }
-        assert notebook.say(figures, "age_mae") == "5.37 years (5.22–5.52)"
-        assert notebook.say(figures, "gender_auc") == "0.967 (0.961–0.970)"
+        assert notebook.describe_changes(changes) == (
+            "age: better by 0.50 years (0.40 to 0.60); "
+            "gender: worse by 1.20 percentage points (0.20 to 2.20); "
+            "ethnicity: no difference shown (−0.10 to +0.20 percentage points)"
+        )
+
+    def test_the_table_of_steps(self, notebook):
+        changes = dict.fromkeys(notebook.HEADLINE, (0.0, -0.1, 0.1))
+        better = changes | {"age_mae": (-0.5, -0.6, -0.4)}
+        table = notebook.steps_table({("a", "b"): changes, ("b", "c"): better})
+        assert list(table) == ["Step", "Age", "Gender", "Ethnicity"]
+        assert table["Step"].tolist() == ["a → b", "b → c"]
+        assert table["Age"][1] == "better by 0.50 years (0.40 to 0.60)"
+        assert table["Age"][0].startswith("no difference shown")
+
+    @pytest.mark.parametrize(
+        ("change", "text"),
+        [
+            ({}, ""),
+            ({"dropout": 0.25}, "dropout 0.5 → 0.25"),
+            ({"learning_rate": 1e-3}, "learning rate 0.0003 → 0.001"),
+            ({"filters": [32, 64]}, "filters 16–32 → 32–64"),
+            (
+                {"augmentation": "mild", "dropout": 0.25},
+                "dropout 0.5 → 0.25, augmentation strong → mild",
+            ),
+            ({"age_head": "distribution"}, "age head scalar → distribution"),
+        ],
+        ids=str,
+    )
+    def test_a_step(self, notebook, change, text):
+        assert notebook.describe_step(RUN, RUN | change) == text
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0.2, "0 s"),
+            (40, "40 s"),
+            (89, "89 s"),
+            (90, "1.5 min"),
+            (246, "4.1 min"),
+            (5399, "90.0 min"),
+            (5400, "1.5 h"),
+            (8280, "2.3 h"),
+        ],
+    )
+    def test_a_duration(self, notebook, seconds, text):
+        assert notebook.duration(seconds) == text
 
     def test_the_table_of_metrics(self, notebook):
         figures = notebook.evaluate(make_predictions(notebook, 1200, seed=4))

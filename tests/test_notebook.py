@@ -1,11 +1,20 @@
 """The notebook as a whole: executed on the sample, and in the shape committed."""
 
 import ast
+import builtins
 import collections
+import contextlib
+import dis
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import types
 
 import nbformat
 import papermill
@@ -24,6 +33,12 @@ PARAMETERS = {"DATA": "sample", "PROFILE": "quick", "SAMPLE_FACES": 300}
 # An absolute path on Linux, macOS or Windows; neither an address nor a share.
 MACHINE_PATH = re.compile(
     r"(?<![\w.:/<*`])/(?:[\w.+-]+/)+[\w.+-]+|\b[A-Z]:\\\w+|(?<!\w)~/\w+"
+)
+# From 2.21 on, TensorFlow says on import what the processor can do, whatever is set.
+TENSORFLOW = importlib.metadata.version("tensorflow").split(".")
+GREETS = tuple(map(int, TENSORFLOW[:2])) >= (2, 21)
+GREETING = re.compile(
+    r"WARNING: All log messages before absl::InitializeLog\(\)|I0000 |To enable the fol"
 )
 RUNS = 10  # the main one, five, four of the study of overfitting
 
@@ -44,6 +59,13 @@ def markdown_of(notebook):
 
 def code_of(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def is_greeting(cell, text):
+    """Tell whether a text is what TensorFlow 2.21 writes to stderr on import."""
+    lines = text.strip().splitlines()
+    imports = "imports" in cell["metadata"].get("tags", [])
+    return GREETS and imports and all(GREETING.match(line) for line in lines)
 
 
 def fingerprint(folder):
@@ -125,11 +147,14 @@ def any_run(request):
 
 
 class TestOutputs:
-    def test_no_cell_failed_or_warned(self, any_run):
+    def test_no_cell_failed_or_warned(self, any_run, committed):
         for number, cell in enumerate(any_run.cells, start=1):
             for output in cell.get("outputs", []):
                 assert output["output_type"] != "error", f"cell {number}"
-                assert output.get("name") != "stderr", f"cell {number}: {output}"
+                if output.get("name") == "stderr":
+                    greeted = is_greeting(cell, output["text"])
+                    allowed = greeted and any_run is not committed
+                    assert allowed, f"cell {number}: {output}"
 
     def test_every_cell_was_executed_in_order(self, any_run):
         counts = [cell["execution_count"] for cell in code_of(any_run)]
@@ -353,3 +378,165 @@ class TestShape:
         nbformat.validate(committed)
         ids = [cell["id"] for cell in committed.cells]
         assert len(set(ids)) == len(ids)
+
+
+def global_names(code, nested=True):
+    """List the global names that code reads, that of its functions included."""
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL")
+    }
+    if nested:
+        for inner in code.co_consts:
+            names |= global_names(inner) if isinstance(inner, types.CodeType) else set()
+    return names
+
+
+def stored_names(code):
+    return {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("STORE_NAME", "STORE_GLOBAL")
+    }
+
+
+def names_not_yet_there(cells):
+    """Find names that code reaches, through any function, before they are defined.
+
+    Parameters
+    ----------
+    cells : list of (bool, str)
+        Whether a cell only defines, and its source.
+
+    Returns
+    -------
+    list of (int, str)
+        Number of the cell, from 1, and name.
+    """
+    known = {*dir(builtins), "__name__"}
+    uses, missing = {}, []
+    for number, (only_defines, source) in enumerate(cells, start=1):
+        for statement in ast.parse(source).body:
+            code = compile(ast.Module([statement], []), f"cell {number}", "exec")
+            stores = stored_names(code)
+            defines = isinstance(statement, ast.FunctionDef | ast.ClassDef)
+            reached = set()
+            todo = global_names(code, nested=not defines)
+            if defines or only_defines:  # what it reads counts once it is used
+                uses |= dict.fromkeys(stores, global_names(code))
+                reached, todo = todo, set()
+            while todo:
+                name = todo.pop()
+                reached.add(name)
+                todo |= uses.get(name, set()) - reached
+            missing += [(number, name) for name in sorted(reached - known - stores)]
+            known |= stores
+    return missing
+
+
+class TestOrder:
+    """Run All runs the cells one after the other: each needs what came before."""
+
+    def test_no_cell_reaches_what_a_later_one_defines(self, committed):
+        cells = [
+            ("functions" in cell.metadata.get("tags", []), cell["source"])
+            for cell in code_of(committed)
+        ]
+        assert names_not_yet_there(cells) == []
+
+    @pytest.mark.parametrize(
+        ("sources", "missing"),
+        [
+            (["def f():\n return g()", "f()", "def g(): pass"], [(2, "g")]),
+            (["def f():\n return g()", "def g(): pass", "f()"], []),
+            (
+                ["def f():\n return g()", "D = {1: f}", "D[1]()", "def g(): 0"],
+                [(3, "g")],
+            ),
+            (["def f(a=B): pass", "B = 1"], [(1, "B")]),
+            (["class A(B): pass", "class B: pass"], [(1, "B")]),
+            (["class A:\n def f(self): return B", "A()", "B = 1"], [(2, "B")]),
+            (["x = [n for n in range(3)]", "[print(y) for y in x]"], []),
+            (["[f(n) for n in (1, 2)]", "def f(n): pass"], [(1, "f")]),
+            (["import os.path as p", "p.join('a')", "for a in 'b': print(a)"], []),
+        ],
+    )
+    def test_the_check_finds_what_it_should(self, sources, missing):
+        cells = [(source.startswith(("def", "class", "D ="))) for source in sources]
+        found = names_not_yet_there(list(zip(cells, sources, strict=True)))
+        assert found == missing
+
+    def test_every_layout_runs_to_the_end_of_section_2(
+        self, committed, layout, tmp_path, monkeypatch, capsys
+    ):
+        kind, data_dir = layout
+        assert data_dir == tmp_path / "data"
+        for path in ("split.csv.gz", "sample/face_model.npz"):
+            (data_dir / path).parent.mkdir(exist_ok=True)
+            shutil.copyfile(ROOT / "data" / path, data_dir / path)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MPLBACKEND", "Agg")
+        module = types.ModuleType("assignment_2_in_order")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        with contextlib.ExitStack() as stack:
+            sections = 0
+            for number, cell in enumerate(committed.cells, start=1):
+                if cell.cell_type == "markdown":
+                    sections += len(re.findall(r"^## \d", cell["source"], re.MULTILINE))
+                    if sections == 3:
+                        break
+                    continue
+                code = compile(cell["source"], f"cell {number}", "exec")
+                exec(code, vars(module))
+                if "imports" in cell.metadata.get("tags", []):
+                    stack.enter_context(module.plt.rc_context())
+                if "parameters" in cell.metadata.get("tags", []):
+                    module.SAMPLE_FACES = 300
+        assert sections == 3
+        assert module.data_kind == kind
+        name = "sample-300" if kind == "sample" else "own-"
+        assert module.data_name.startswith(name)
+        assert set(module.plan["This run"]) == {"trains it"}
+        assert len(module.table) == len(module.images) == 300
+        assert len(module.faces) == 20 and module.faults.empty
+        assert "is not there" not in capsys.readouterr().out
+        assert not (tmp_path / "model").exists()
+
+
+WITHOUT_TENSORFLOW = """
+import os, sys
+lent = None
+if os.environ["KERAS_BACKEND"] == "tensorflow":  # no other one: Keras alone has it
+    import keras
+    import tensorflow as lent
+sys.modules["tensorflow"] = None
+from notebook_cells import load_functions
+notebook = load_functions()
+assert notebook.tf is None and notebook.ImageDataGenerator is None
+if lent:
+    sys.modules["tensorflow"] = lent
+model = notebook.build_model(notebook.MAIN_RUN)
+assert notebook.keras.backend.backend() == os.environ["KERAS_BACKEND"]
+assert set(notebook.LABELS) < set(model.output)
+notebook.compile_model(model, notebook.MAIN_RUN)
+assert not notebook.has_bfloat16()
+print(model.count_params(), notebook.describe_machine()["versions"])
+"""
+
+
+def test_functions_load_where_tensorflow_is_missing(notebook):
+    others = ("jax", "torch")
+    backends = [name for name in others if importlib.util.find_spec(name)]
+    backend = (backends or ["tensorflow"])[0]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW],
+        env={**os.environ, "KERAS_BACKEND": backend}
+        | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, versions = done.stdout.splitlines()[-1].split(maxsplit=1)
+    assert int(count) == notebook.build_model(notebook.MAIN_RUN).count_params()
+    assert "TensorFlow" not in versions and backend in versions

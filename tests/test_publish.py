@@ -99,7 +99,8 @@ class TestPublish:
         folder.mkdir(parents=True)
         (tmp_path / "README.md").write_text(README)
         monkeypatch.chdir(tmp_path)
-        notebook.predict_or_load(trained, parts["val"], context)
+        for split in ("train", "val"):
+            notebook.predict_or_load(trained, parts[split], context)
         notebook.publish_all({"mtl": trained, "run1": trained}, rows, folder)
         return folder
 
@@ -107,12 +108,12 @@ class TestPublish:
         expected = {"mtl.keras", "README.md"} | {
             f"{name}{ending}"
             for name in ("mtl", "run1")
-            for ending in (".json", "_val.npz", "_test.npz")
+            for ending in (".json", "_train.npz", "_val.npz", "_test.npz")
         }
         assert {path.name for path in shipped.iterdir()} == expected
 
     def test_what_is_shipped_is_what_was_trained(self, notebook, shipped, trained):
-        for ending in (".json", ".keras", "_test.npz"):
+        for ending in (".json", ".keras", "_train.npz", "_test.npz"):
             copies = [
                 hashlib.sha256(notebook.of_run(stem, ending).read_bytes()).digest()
                 for stem in (trained["stem"], shipped / "mtl")

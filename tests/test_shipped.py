@@ -154,17 +154,33 @@ class TestRuns:
             paths = {"val": SHIPPED / f"{name}_val.npz"}
             if name in notebook.FIVE_RUNS:
                 paths["test"] = SHIPPED / f"{name}_test.npz"
+            else:
+                paths["train"] = SHIPPED / f"{name}_train.npz"
             for split, path in paths.items():
                 with np.load(path, allow_pickle=False) as file:
                     assert set(file.files) == {"name_hash", "values"}
                     hashes, values = file["name_hash"], file["values"]
                 expected = {int(key, 16) for key in known[known == split].index}
-                assert (
-                    len(hashes) == COUNTS[split] and set(map(int, hashes)) == expected
-                )
+                found = set(map(int, hashes))
+                assert len(found) == len(hashes)
+                if split == "train":  # what the run was trained on
+                    history = json.loads((SHIPPED / f"{name}.json").read_text())
+                    assert len(found) == history["images"] and found <= expected
+                else:
+                    assert found == expected
                 assert values.shape == (len(hashes), len(notebook.PREDICTED))
                 assert values.dtype == np.float16 and np.isfinite(values).all()
                 assert 0 <= values[:, 1:].min() and values[:, 1:].max() <= 1
+
+    def test_nothing_else_is_shipped(self, notebook):
+        expected = {"mtl.keras", "README.md", "results.json", "test_looks.csv"}
+        endings = {
+            **{name: ("_val", "_test") for name in notebook.FIVE_RUNS},
+            **{name: ("_train", "_val") for name in ("mtl", *notebook.STUDY_RUNS)},
+        }
+        for name, sets in endings.items():
+            expected |= {f"{name}.json", *(f"{name}{split}.npz" for split in sets)}
+        assert {path.name for path in SHIPPED.iterdir()} == expected
 
     def test_only_the_main_network_ships_weights(self):
         assert [path.name for path in SHIPPED.glob("*.keras")] == ["mtl.keras"]
@@ -279,6 +295,17 @@ class TestData:
             for path in shipped_files()
             if path.suffix in TEXTS
             and REAL_NAME.search(text := path.read_text(encoding="utf-8"))
+        }
+        assert not found
+
+    def test_no_shipped_text_holds_a_mark_to_be_filled_in(self):
+        mark = re.compile("@" + "@")  # in two parts, for this file is shipped too
+        found = {
+            str(path.relative_to(ROOT)): line
+            for path in shipped_files()
+            if path.suffix in TEXTS
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if mark.search(line)
         }
         assert not found
 

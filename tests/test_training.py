@@ -1,12 +1,15 @@
 """Training: once, resumable, on every layout of data, logged for TensorBoard."""
 
+import datetime
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import keras
 import numpy as np
@@ -89,7 +92,8 @@ class TestLayouts:
             "data_name": notebook.name_data(kind, table, pd.Series(dtype=str)),
             "model_dir": tmp_path / "model",
             "log_dir": tmp_path / "logs",
-            "retrain": False,
+            "shipped": True,
+            "commit": "unknown",
         }
         run = notebook.fit_or_load("mtl", tiny | {"epochs": 1}, context)
         predictions = notebook.predict_or_load(run, parts["test"], context)
@@ -115,7 +119,11 @@ class TestFitOrLoad:
         losses = history["epochs"]["val_loss"]
         assert history["best_epoch"] == 1 + losses.index(min(losses))
         assert history["seconds"] > 0
-        assert {"hardware", "precision", "versions", "date", "commit"} <= set(history)
+        assert {"hardware", "precision", "versions"} <= set(history)
+        assert history["commit"] == context["commit"]
+        date = datetime.datetime.strptime(history["date"], "%Y-%m-%d %H:%M UTC")
+        age = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - date
+        assert datetime.timedelta(0) <= age < datetime.timedelta(hours=1)
 
     def test_what_an_unfinished_training_needs_is_gone(self, trained):
         assert not list(trained["stem"].parent.glob("*.partial"))
@@ -131,7 +139,6 @@ class TestFitOrLoad:
         [
             {"name": "other"},
             {"data_name": "other-faces"},
-            {"retrain": True},
             {"seed": 2},
             {"sigma": 3.0},
         ],
@@ -155,10 +162,13 @@ class TestFitOrLoad:
     ):
         run = notebook.fit_or_load("mtl", tiny, own_context)
         old = notebook.predict_or_load(run, parts["test"], own_context)
+        notebook.predict_or_load(run, parts["val"], own_context)
+        others = notebook.of_run(run["stem"], "0_val.npz")  # of another digest
+        others.write_bytes(b"of another run")
+        notebook.of_run(run["stem"], ".json").unlink()
         fewer = own_context["tables"] | {"train": parts["train"][:64]}
-        notebook.fit_or_load(
-            "mtl", tiny, own_context | {"tables": fewer, "retrain": True}
-        )
+        notebook.fit_or_load("mtl", tiny, own_context | {"tables": fewer})
+        assert list(run["stem"].parent.glob("*.npz")) == [others]
         # The notebook is closed before it predicts, and opened again.
         again = notebook.fit_or_load("mtl", tiny, own_context)
         found = notebook.predict_or_load(again, parts["test"], own_context)
@@ -167,6 +177,96 @@ class TestFitOrLoad:
         probabilities = list(notebook.ETHNICITIES)
         assert not np.allclose(old[probabilities], new[probabilities], atol=1e-3)
         np.testing.assert_allclose(found[probabilities], new[probabilities], atol=1e-3)
+
+    def test_a_users_own_run_is_loaded_even_if_nothing_shipped_may_be(
+        self, notebook, trained, tiny, context, no_training
+    ):
+        again = notebook.fit_or_load("mtl", tiny, context | {"shipped": False})
+        assert not again["trained_here"] and again["stem"] == trained["stem"]
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_the_precision_of_training_stays_in_the_training(
+        self, notebook, tiny, own_context, monkeypatch, fails
+    ):
+        policies = []
+        build = notebook.build_model
+
+        def note(*arguments):
+            policies.append(keras.mixed_precision.dtype_policy().name)
+            if fails:
+                raise Trains
+            return build(*arguments)
+
+        machine = notebook.describe_machine() | {"precision": "mixed_bfloat16"}
+        monkeypatch.setattr(notebook, "describe_machine", lambda: machine)
+        monkeypatch.setattr(notebook, "build_model", note)
+        try:
+            run = notebook.fit_or_load("mtl", tiny | {"epochs": 1}, own_context)
+            assert run["history"]["precision"] == "mixed_bfloat16"
+            assert policies == ["mixed_bfloat16", "float32"]  # trained, exported
+        except Trains:
+            assert fails and policies == ["mixed_bfloat16"]
+        assert keras.mixed_precision.dtype_policy().name == "float32"
+
+
+class TestTrainingRows:
+    @pytest.mark.parametrize("count", [None, 192, 193, 10_000])
+    def test_all_of_them(self, notebook, tiny, parts, count):
+        rows = notebook.training_rows(parts["train"], tiny | {"images": count})
+        pd.testing.assert_frame_equal(rows, parts["train"])
+
+    def test_some_of_them_by_the_seed(self, notebook, tiny, parts):
+        chosen = [
+            notebook.training_rows(parts["train"], tiny | {"images": 50, "seed": seed})
+            for seed in (1, 1, 2)
+        ]
+        for rows in chosen:
+            assert len(rows) == 50 and rows.index.is_unique
+            pd.testing.assert_frame_equal(parts["train"].loc[rows.index], rows)
+        assert list(chosen[0].index) == list(chosen[1].index)
+        assert set(chosen[0].index) != set(chosen[2].index)
+
+    def test_a_run_is_trained_on_them(self, notebook, tiny, parts, own_context):
+        few = tiny | {"images": 64, "epochs": 1}
+        run = notebook.fit_or_load("few", few, own_context)
+        assert run["history"]["images"] == 64
+
+
+class TestReloading:
+    @pytest.fixture
+    def copy(self, notebook, trained, tmp_path):
+        """Copy the trained weights; returns the run and its file."""
+        path = tmp_path / "mtl.keras"
+        shutil.copyfile(notebook.of_run(trained["stem"], ".keras"), path)
+        return trained | {"stem": tmp_path / "mtl"}, path
+
+    def test_the_network_comes_back(self, notebook, copy):
+        model = notebook.load_network(copy[0])
+        assert list(model.output) == list(notebook.LABELS) and not model.compiled
+
+    @pytest.mark.parametrize("newer", ["argument", "layer"])
+    def test_weights_of_a_newer_keras_are_refused_by_name(
+        self, notebook, copy, tmp_path, newer
+    ):
+        run, path = copy
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        config = json.loads(members["config.json"])
+        layer = config["config"]["layers"][1]
+        if newer == "argument":
+            layer["config"]["argument_of_a_newer_keras"] = 1
+        else:
+            layer["class_name"] = "LayerOfANewerKeras"
+        members["config.json"] = json.dumps(config)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        history = run["history"] | {"versions": "Python 3.13, Keras 9.9.9"}
+        with pytest.raises(RuntimeError) as caught:
+            notebook.load_network(run | {"history": history})
+        text = str(caught.value)
+        assert str(path) in text and "Keras 9.9.9" in text
+        assert keras.__version__ in text and "RETRAIN = True" in text
 
 
 class TestShippedRuns:
@@ -202,19 +302,43 @@ class TestShippedRuns:
         )
         assert found == (target, target)
 
+    def test_it_is_not_found_if_nothing_shipped_may_be(self, notebook, tiny, shipped):
+        where = shipped["data_name"], shipped["model_dir"]
+        folder = shipped["model_dir"] / shipped["data_name"]
+        assert notebook.find_run("mtl", tiny, *where)[1] == folder / "mtl"
+        assert notebook.find_run("mtl", tiny, *where, True)[1] == folder / "mtl"
+        assert notebook.find_run("mtl", tiny, *where, False)[1] is None
+
+    def test_what_was_trained_in_its_place_is_loaded(
+        self, notebook, tiny, shipped, monkeypatch
+    ):
+        again = shipped | {"shipped": False}
+        first = notebook.fit_or_load("mtl", tiny, again)
+        with monkeypatch.context() as patch:
+            patch.setattr(notebook, "train", None)
+            for context in (again, shipped):
+                second = notebook.fit_or_load("mtl", tiny, context)
+                assert second["stem"] == first["stem"] and not second["trained_here"]
+
     def test_training_again_leaves_it_alone(self, notebook, tiny, shipped):
         folder = shipped["model_dir"] / shipped["data_name"]
         before = files_of(folder)
-        run = notebook.fit_or_load("mtl", tiny, shipped | {"retrain": True})
+        run = notebook.fit_or_load("mtl", tiny, shipped | {"shipped": False})
         assert run["trained_here"] and "runs" in run["stem"].parts
         assert files_of(folder) == before
 
-    def test_the_plan_says_what_is_loaded(self, notebook, tiny, shipped):
+    def test_the_plan_says_what_is_loaded(self, notebook, tiny, shipped, trained):
         runs = {"mtl": tiny, "other": tiny | {"epochs": 5, "images": 100}}
-        plan = notebook.plan_runs(runs, 192, shipped).set_index("Training")
+        plan = notebook.plan_runs(
+            runs, 192, shipped["data_name"], shipped["model_dir"], True
+        )
+        assert plan["Training"].tolist() == ["mtl", "other"]
         assert plan["This run"].tolist() == ["loads it", "trains it"]
         assert plan["Images"].tolist() == ["192", "100"]
-        retrained = notebook.plan_runs(runs, 192, shipped | {"retrain": True})
+        assert plan["seconds"].tolist() == [trained["history"]["seconds"], 500 / 700]
+        retrained = notebook.plan_runs(
+            runs, 192, shipped["data_name"], shipped["model_dir"], False
+        )
         assert set(retrained["This run"]) == {"trains it"}
 
 
@@ -364,7 +488,9 @@ class TestInterruption:
         run(Scripted([1.0, 2.0], ("middle of the epoch", 1)))
         where = own_context["data_name"], own_context["model_dir"]
         assert notebook.find_run("mtl", tiny, *where)[1] is None
-        plan = notebook.plan_runs({"mtl": tiny}, 192, own_context)
+        plan = notebook.plan_runs({"mtl": tiny}, 192, *where, True)
+        assert plan["This run"].tolist() == ["goes on with it"]
+        plan = notebook.plan_runs({"mtl": tiny}, 192, *where, False)
         assert plan["This run"].tolist() == ["goes on with it"]
 
     def test_it_is_finished_if_it_was_cut_off_while_saved(
@@ -396,9 +522,98 @@ class TestInterruption:
         assert broken.begun == [0, 1]
 
 
+class TestEarlyStopping:
+    """What is known of the epochs before an interruption."""
+
+    @pytest.fixture
+    def take_up(self, notebook):
+        def begin(past, epoch):
+            stop = notebook.ResumableEarlyStopping(
+                past, monitor="val_loss", patience=3, mode="min"
+            )
+            stop.set_model(keras.Sequential())
+            stop.on_train_begin()
+            stop.on_epoch_begin(epoch)
+            return stop
+
+        return begin
+
+    @pytest.mark.parametrize(
+        ("past", "epoch", "best", "wait"),
+        [
+            ([3.0, 1.0, 2.0], 3, 1.0, 1),
+            ([3.0, 2.0, 1.0], 3, 1.0, 0),
+            ([1.0, 2.0, 3.0], 3, 1.0, 2),
+            ([3.0, 2.0, 1.0], 2, 2.0, 0),  # the last one is begun again
+            ([1.0, 2.0, 3.0], 2, 1.0, 1),
+        ],
+    )
+    def test_it_is_taken_up_once(self, take_up, past, epoch, best, wait):
+        stop = take_up(past, epoch)
+        assert (stop.best, stop.wait) == (best, wait)
+        assert stop.best_epoch == past.index(best)
+        stop.on_epoch_end(epoch, {"val_loss": 0.5})
+        stop.on_epoch_begin(epoch + 1)
+        assert (stop.best, stop.wait, stop.best_epoch) == (0.5, 0, epoch)
+
+    @pytest.mark.parametrize(("past", "epoch"), [([], 0), ([1.0, 2.0], 0)])
+    def test_a_training_from_the_start_has_no_past(self, take_up, past, epoch):
+        stop = take_up(past, epoch)
+        stop.on_epoch_end(0, {"val_loss": 5.0})
+        assert (stop.best, stop.wait) == (5.0, 0)
+
+    def test_patience_counts_the_epochs_before(self, take_up):
+        stop = take_up([1.0, 2.0, 3.0], 3)
+        stop.on_epoch_end(3, {"val_loss": 4.0})
+        assert stop.model.stop_training
+
+
 class TestTensorBoard:
+    def test_a_trainings_folder_names_data_run_digest_and_time(
+        self, trained, context, tiny, notebook
+    ):
+        (folder,) = context["log_dir"].iterdir()
+        name = f"test-faces_mtl-{notebook.digest_of(tiny)}"
+        assert re.fullmatch(rf"{name}_\d{{4}}-\d\d-\d\d_\d{{6}}", folder.name)
+
+    def test_a_loaded_runs_folder_says_so(self, notebook, trained, tmp_path):
+        folder = notebook.write_tensorboard(trained["history"], tmp_path)
+        history = trained["history"]
+        name = f"test-faces_mtl-{history['digest']}_{history['date'][:10]}_loaded"
+        assert folder == tmp_path / name and folder.is_dir()
+
+    @pytest.mark.parametrize(
+        "change", [{"data": "other"}, {"name": "mtl2"}, {"digest": "0a0a0a"}], ids=str
+    )
+    def test_other_runs_folders_are_not_its_own(
+        self, notebook, trained, tmp_path, change
+    ):
+        history = trained["history"]
+        first = notebook.write_tensorboard(history, tmp_path)
+        second = notebook.write_tensorboard(history | change, tmp_path)
+        assert first != second and second.is_dir()
+
+    def test_it_is_opened_by_the_programme_beside_python(
+        self, notebook, tmp_path, monkeypatch
+    ):
+        lines = []
+        shell = type(
+            "Shell", (), {"run_line_magic": lambda _, *line: lines.append(line)}
+        )
+        monkeypatch.setattr(notebook.IPython, "get_ipython", shell)
+        monkeypatch.setattr(notebook.sys, "executable", str(tmp_path / "python"))
+        monkeypatch.setenv("TENSORBOARD_BINARY", "")
+        monkeypatch.delenv("TENSORBOARD_BINARY")
+        notebook.open_tensorboard("some logs")
+        assert "TENSORBOARD_BINARY" not in os.environ
+        (tmp_path / "tensorboard").touch()
+        notebook.open_tensorboard("some logs")
+        assert os.environ["TENSORBOARD_BINARY"] == str(tmp_path / "tensorboard")
+        opened = [("load_ext", "tensorboard"), ("tensorboard", "--logdir some logs")]
+        assert lines == 2 * opened
+
     def test_a_training_logs_every_head_and_the_graph(self, trained, context):
-        (folder,) = context["log_dir"].glob("mtl-*")
+        (folder,) = context["log_dir"].glob("test-faces_mtl-*")
         for part, expected in expected_curves(trained).items():
             scalars, _ = read_events(folder / part)
             for tag, values in expected.items():
@@ -420,7 +635,7 @@ class TestTensorBoard:
         self, notebook, trained, context
     ):
         before = files_of(context["log_dir"])
-        (folder,) = context["log_dir"].glob("mtl-*")
+        (folder,) = context["log_dir"].glob("test-faces_mtl-*")
         found = notebook.write_tensorboard(trained["history"], context["log_dir"])
         assert found == folder
         assert files_of(context["log_dir"]) == before
@@ -472,7 +687,8 @@ context = {
     "data_name": "test-faces",
     "model_dir": folder / "model",
     "log_dir": folder / "logs",
-    "retrain": False,
+    "shipped": True,
+    "commit": "unknown",
 }
 notebook.fit_or_load("mtl", run, context)
 """
