@@ -41,11 +41,11 @@ run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (3 mi
 	@echo "Notebook: $(OUT)/$(NOTEBOOK)"
 	@echo "HTML:     $(OUT)/$(NOTEBOOK:.ipynb=.html)"
 
-test: $(VENV)/dev.stamp  ## run the tests (@@TEST@@)
+test: $(VENV)/dev.stamp  ## run the tests (5 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest $(ARGS)
 
-stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (@@STRESS@@)
+stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (2 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest -m stress $(ARGS)
 
