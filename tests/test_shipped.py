@@ -97,13 +97,13 @@ class TestResults:
         shown, rest = shown.split("<!-- results:end -->")
         assert "<!-- results:" not in rest
         tested = [row for row in results if row["split"] != "val"]
-        table = notebook.results_table(tested).to_markdown(index=False)
+        table = notebook.as_markdown(notebook.results_table(tested))
         assert shown.strip() == table.strip()
 
     def test_the_model_card_shows_them(self, notebook, results):
         card = (SHIPPED / "README.md").read_text(encoding="utf-8")
         main = [row for row in results if row["model"] == "mtl"]
-        assert notebook.results_table(main).to_markdown(index=False) in card
+        assert notebook.as_markdown(notebook.results_table(main)) in card
 
     def test_every_look_at_the_test_set_is_logged(self, notebook, results):
         looks = pd.read_csv(SHIPPED / "test_looks.csv")
