@@ -131,7 +131,7 @@ class TestPublish:
     def test_the_readme_gets_the_test_results_alone(self, notebook, shipped, rows):
         text = (shipped.parents[1] / "README.md").read_text()
         tested = [row for row in rows if row["split"] != "val"]
-        assert notebook.results_table(tested).to_markdown(index=False) in text
+        assert notebook.as_markdown(notebook.results_table(tested)) in text
         assert "old" not in text and text.endswith("The end.\n")
 
     def test_publishing_what_is_shipped_changes_nothing(
