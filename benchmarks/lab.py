@@ -38,6 +38,7 @@ EXTRA = {
     "mixup": 0.0,  # alpha of the Beta distribution
     "erasing": 0.0,  # share of pictures with a grey rectangle
     "smoothing": 0.0,  # of the labels gender and ethnicity
+    "interpolation": 1,  # order of the splines of augmentation
     "affine": None,  # augmentation's ranges, in place of a key of AUGMENTATIONS
     "teacher": None,  # a folder of soft labels, mixed half and half with the labels
     "age_answer": "mean",  # or "median" of the distribution, also in the loss
@@ -54,7 +55,11 @@ class Muon(keras.optimizers.Muon):
     def _should_use_adamw(self, variable):
         shape = variable.shape
         rows = int(np.prod(shape[:-1]))
-        return len(shape) < 2 or min(rows, shape[-1]) < 32 or "age_distribution" in variable.path
+        return (
+            len(shape) < 2
+            or min(rows, shape[-1]) < 32
+            or "age_distribution" in variable.path
+        )
 
     def _muon_update_step(self, gradient, variable, lr, m):
         self.assign_add(m, gradient + m * (self.momentum - 1))
@@ -90,6 +95,7 @@ class Batches(keras.utils.PyDataset):
             notebook.AUGMENTATIONS["lab"] = changes
             changes = "lab"
         datagen = notebook.make_datagen(changes if training else "none")
+        datagen.interpolation_order = hp["interpolation"]
         self.flow = datagen.flow(
             images[..., None].astype("float32"),
             np.arange(len(images)),
@@ -127,6 +133,7 @@ class Batches(keras.utils.PyDataset):
         return pictures, labels
 
     def on_epoch_end(self):
+        """Shuffle anew."""
         self.flow.on_epoch_end()
 
 
@@ -297,9 +304,7 @@ def main(name, changes, threads):
         model.set_weights(weights)
         for way, predictions in predict(notebook, model, *sets["select"]).items():
             line[f"{kind}_{way}"] = score(notebook, predictions)
-            notebook.save_predictions(
-                FOLDER / f"{name}_{kind}_{way}.npz", predictions
-            )
+            notebook.save_predictions(FOLDER / f"{name}_{kind}_{way}.npz", predictions)
         model.save_weights(FOLDER / f"{name}_{kind}.weights.h5")
     line |= machine
     with open(FOLDER / "results.jsonl", "a") as file:
