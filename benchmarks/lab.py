@@ -32,6 +32,7 @@ FOLDER = ROOT / "model" / "runs" / "lab"
 EXTRA = {
     "optimizer": "adam",  # or "muon"
     "weight_decay": 0.0,  # decoupled, of kernels
+    "adam_lr_ratio": 1,  # of Muon's learning rate, where it learns by Adam
     "ema": 0.0,  # momentum of the moving average of weights, per step
     "block_dropout": 0.0,  # after each pooling layer
     "activation": "relu",
@@ -40,7 +41,7 @@ EXTRA = {
     "smoothing": 0.0,  # of the labels gender and ethnicity
     "interpolation": 1,  # order of the splines of augmentation
     "affine": None,  # augmentation's ranges, in place of a key of AUGMENTATIONS
-    "teacher": None,  # a folder of soft labels, mixed half and half with the labels
+    "teacher": None,  # an .npz of soft labels, mixed half and half with the labels
     "age_answer": "mean",  # or "median" of the distribution, also in the loss
 }
 
@@ -177,7 +178,9 @@ def build(notebook, hp):
 
     keras.utils.set_random_seed(hp["seed"])
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    copy.get_layer("age").set_weights(model.get_layer("age").get_weights())
+    for layer in model.layers:
+        if layer.weights and not layer.trainable:  # fixed, not drawn by chance
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
 
 
@@ -194,8 +197,7 @@ def optimizer_of(hp, steps):
     if hp["ema"]:
         options |= {"use_ema": True, "ema_momentum": hp["ema"]}
     if hp["optimizer"] == "muon":
-        ratio = hp.get("adam_lr_ratio", 1)
-        made = Muon(schedule, adam_lr_ratio=ratio, **options)
+        made = Muon(schedule, adam_lr_ratio=hp["adam_lr_ratio"], **options)
         made.adam_weight_decay = hp["weight_decay"] or None
     else:
         made = keras.optimizers.Adam(schedule, **options)
