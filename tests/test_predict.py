@@ -1,0 +1,359 @@
+"""The script ``predict.py``: what it reads, what it answers, and how it fails."""
+
+import csv
+import io
+import json
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+
+import predict
+
+
+def save_network(path, size=48, channels=1, tasks=("age", "gender", "ethnicity")):
+    """Save an untrained network with the outputs of the notebook's."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((size, size, channels), name="image")
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(size // 6)(image))
+    heads = {
+        "age": lambda: keras.layers.Dense(1, "softplus", name="age"),
+        "gender": lambda: keras.layers.Dense(1, "sigmoid", name="gender"),
+        "ethnicity": lambda: keras.layers.Dense(5, "softmax", name="ethnicity"),
+    }
+    outputs = {task: heads[task]()(x) for task in tasks}
+    keras.Model(image, outputs).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """Give the path of an untrained network with all three tasks."""
+    return save_network(tmp_path_factory.mktemp("model") / "tiny.keras")
+
+
+@pytest.fixture(scope="module")
+def faces(notebook, face_model):
+    """Draw eight synthetic faces."""
+    return notebook.sample_faces(face_model, 8, seed=3)[0]
+
+
+@pytest.fixture
+def folder(faces, tmp_path):
+    """Write the faces into a folder and a subfolder."""
+    (tmp_path / "pictures" / "more").mkdir(parents=True)
+    for number, face in enumerate(faces):
+        place = "pictures/more" if number > 5 else "pictures"
+        PIL.Image.fromarray(face).save(tmp_path / place / f"face{number}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def run(network, capsys):
+    """Run the script; give its exit status, what it printed, and its messages."""
+
+    def run(*arguments, model=network):
+        status = predict.main([*map(str, arguments), "--model", str(model)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def rows_of(printed):
+    """Read the rows of a CSV that was printed."""
+    return list(csv.DictReader(io.StringIO(printed)))
+
+
+class TestPictures:
+    @pytest.mark.parametrize(
+        "mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"]
+    )
+    def test_any_colour_mode_is_read(self, tmp_path, mode):
+        grey = np.tile(np.arange(64, dtype="uint8") * 4, (64, 1))
+        if mode == "I;16":
+            image = PIL.Image.fromarray(grey.astype("uint16") * 257)
+        else:
+            image = PIL.Image.fromarray(grey).convert(mode)
+        path = tmp_path / "picture.tif"
+        image.save(path)
+        read = predict.prepare(predict.open_picture(path), 64, 1)[..., 0]
+        assert read.shape == (64, 64)
+        if mode not in ("1", "P"):
+            assert np.abs(read.astype(int) - grey).max() <= 8
+
+    def test_the_camera_s_orientation_is_respected(self, tmp_path):
+        upright = np.zeros((40, 40, 3), "uint8")
+        upright[:10] = 255  # bright above
+        turned = PIL.Image.fromarray(np.rot90(upright))  # as a camera on its side
+        exif = PIL.Image.Exif()
+        exif[0x0112] = 6  # turn by 90° clockwise to see it upright
+        turned.save(tmp_path / "turned.png", exif=exif)
+        read = np.asarray(predict.open_picture(tmp_path / "turned.png"))
+        np.testing.assert_array_equal(read, upright)
+
+    def test_of_an_oblong_picture_the_middle_is_taken(self):
+        oblong = np.zeros((20, 60), "uint8")
+        oblong[:, 20:40] = 200
+        assert np.asarray(predict.open_picture(oblong)).min() == 200
+
+    def test_transparent_parts_are_grey(self, tmp_path):
+        PIL.Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+        read = np.asarray(predict.open_picture(tmp_path / "clear.png"))
+        assert (read == 128).all()
+
+    @pytest.mark.parametrize(("size", "channels"), [(48, 1), (100, 3)])
+    def test_it_is_resized_to_what_the_network_takes(self, size, channels):
+        image = PIL.Image.new("RGB", (333, 333), (10, 20, 30))
+        assert predict.prepare(image, size, channels).shape == (size, size, channels)
+
+
+class TestFinding:
+    def test_folders_are_searched_in_order_and_to_the_bottom(self, folder):
+        (folder / "notes.txt").write_text("not a picture")
+        names = [name for name, _ in predict.find_pictures([str(folder)])]
+        assert [name.rpartition("/")[2] for name in names] == [
+            f"face{number}.png" for number in range(8)
+        ]
+
+    def test_pictures_are_listed_one_by_one(self, folder):
+        found = predict.find_pictures([str(folder), "nowhere"])
+        assert next(found)[0].endswith("face0.png")
+
+    def test_a_batch_is_all_that_is_read_ahead(self, network):
+        taken = []
+
+        def sources():
+            for number in range(100):
+                taken.append(number)
+                yield str(number), np.full((48, 48), number, "uint8")
+
+        rows = predict.predict(predict.Predictor(network), sources(), 8)
+        next(rows)
+        assert len(taken) == 8
+
+    def test_pixels_of_a_csv(self, faces, tmp_path, run):
+        pixels = [" ".join(map(str, face.ravel())) for face in faces]
+        lines = ["img_name,pixels", *(f"{n}.jpg,{p}" for n, p in enumerate(pixels))]
+        (tmp_path / "faces.csv").write_text("\n".join(lines))
+        status, printed, _ = run(tmp_path / "faces.csv", "--output", "csv")
+        assert status == 0
+        assert [row["file"].split()[-1] for row in rows_of(printed)] == [
+            f"{number}.jpg" for number in range(8)
+        ]
+
+    def test_a_csv_names_files_beside_and_below_it(self, folder, run):
+        table = folder / "labels.csv"
+        table.write_text("img_name,age\nface0.png,3\nface7.png,5\nlost.png,9\n")
+        status, printed, _ = run(table, "--output", "csv")
+        notes = [row["note"] for row in rows_of(printed)]
+        assert status == 1
+        assert notes == ["", "", "error: no such file or folder"]
+
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [
+            ("1 2 3", "3 pixels make no square picture"),
+            ("", "0 pixels make no square picture"),
+            ("1 2 x 4", "not numbers"),
+            ("1 2 3 400", "beyond 0 to 255"),
+            ("1 2 3 nan", "beyond 0 to 255"),
+        ],
+    )
+    def test_bad_pixels_are_named_in_their_row(self, tmp_path, run, text, word):
+        good = " ".join(["7"] * 16)
+        path = tmp_path / "faces.csv"
+        path.write_text(f'pixels\n{good}\n"{text}"\n{good}\n')
+        status, printed, _ = run(path, "--output", "csv")
+        rows = rows_of(printed)
+        assert status == 1
+        assert len(rows) == 3
+        assert word in rows[1]["note"]
+        assert rows[1]["file"] == f"{path}:2"
+        assert rows[2]["female"]
+
+    def test_a_csv_without_a_known_column(self, tmp_path, run):
+        (tmp_path / "other.csv").write_text("name,colour\na,b\n")
+        status, printed, _ = run(tmp_path / "other.csv", "--output", "csv")
+        assert status == 1
+        assert "no column of the names pixels, img_name, file, path" in printed
+
+
+class TestAnswers:
+    def test_all_is_answered(self, folder, run):
+        status, printed, messages = run(folder, "--output", "csv")
+        rows = rows_of(printed)
+        assert status == 0
+        assert len(rows) == 8
+        for row in rows:
+            five = [float(row[name]) for name in predict.ETHNICITIES]
+            assert sum(five) == pytest.approx(1, abs=0.003)
+            assert 0 <= float(row["female"]) <= 1
+            assert float(row["age"]) >= 0
+        assert "labels that annotators gave" in messages
+
+    def test_the_notebook_gives_the_same_numbers(
+        self, notebook, loaded, data_folder, network, run
+    ):
+        table = loaded[0]
+        part = table[table["split"] == "val"]
+        model = keras.saving.load_model(network)
+        own = notebook.predict_table(model, part, data_folder / "images")
+        _, printed, _ = run(data_folder / "images" / "val", "--output", "csv")
+        rows = {row["file"].rpartition("/")[2]: row for row in rows_of(printed)}
+        assert set(rows) == set(part["img_name"])
+        for row in own.itertuples():
+            other = rows[row.img_name]
+            assert float(other["age"]) == pytest.approx(row.age_predicted, abs=0.06)
+            female = float(other["female"])
+            assert female == pytest.approx(row.gender_probability, abs=6e-4)
+            assert float(other["Asian"]) == pytest.approx(row.Asian, abs=6e-4)
+
+    def test_the_batch_size_changes_nothing(self, folder, run):
+        assert run(folder, "--batch", 3)[1] == run(folder, "--batch", 64)[1]
+
+    def test_json_and_csv_say_the_same(self, folder, run):
+        (folder / "broken.png").write_bytes(b"broken")
+        read = json.loads(run(folder, "--output", "json")[1])
+        rows = rows_of(run(folder, "--output", "csv")[1])
+        assert len(read) == len(rows) == 9
+        for one, other in zip(read, rows, strict=True):
+            assert {key: str(value) for key, value in one.items()} == {
+                key: value for key, value in other.items() if key in one
+            }
+
+    def test_a_table_has_a_line_for_each_picture(self, folder, run):
+        lines = run(folder)[1].splitlines()
+        heading = ["file", "age", "female", *predict.ETHNICITIES, "note"]
+        assert lines[0].split() == heading
+        assert len(lines) == 9
+
+    def test_an_age_lies_in_its_interval(self, network, tmp_path, folder, run):
+        own = tmp_path / "own.keras"
+        own.write_bytes(network.read_bytes())
+        table = {"from": [0, 1], "low": [-2, -9], "high": [3, 8]}
+        (tmp_path / "own_intervals.json").write_text(json.dumps(table))
+        rows = rows_of(run(folder, "--output", "csv", model=own)[1])
+        for row in rows:
+            age, low, high = (float(row[key]) for key in ("age", "age_low", "age_high"))
+            assert 0 <= low <= age <= high
+            assert high - age == pytest.approx(3 if age < 1 else 8, abs=0.11)
+
+    def test_intervals_depend_on_the_predicted_age(self):
+        table = {"from": [0, 20, 60], "low": [-1, -5, -9], "high": [2, 6, 10]}
+        ages = np.array([0.5, 20.0, 59.9, 110.0])
+        low, high = predict.age_intervals(ages, table)
+        np.testing.assert_allclose(low, [0, 15, 54.9, 101])
+        np.testing.assert_allclose(high, [2.5, 26, 65.9, 116])
+
+    def test_a_network_for_gender_alone(self, tmp_path, folder, run):
+        own = save_network(tmp_path / "gender.keras", 100, 3, ["gender"])
+        _, printed, _ = run(folder, "--output", "csv", model=own)
+        assert printed.splitlines()[0] == "file,female,note"
+
+
+class TestWarnings:
+    def test_synthetic_faces_look_like_faces(self, folder, run):
+        rows = rows_of(run(folder, "--output", "csv")[1])
+        assert [row["note"] for row in rows] == [""] * 8
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda face: face[::-1],
+            np.rot90,
+            lambda face: 255 - face,
+            lambda face: np.pad(face, 24, mode="edge"),
+            lambda face: face[12:36, 12:36],
+        ],
+        ids=["upside down", "turned", "negative", "far away", "too near"],
+    )
+    def test_most_of_what_is_not_aligned_is_warned_of(
+        self, notebook, face_model, change
+    ):
+        faces = notebook.sample_faces(face_model, 100, seed=5)[0]
+        changed = np.stack(
+            [
+                predict.prepare(predict.open_picture(change(face)), predict.FACE, 1)
+                for face in faces
+            ]
+        )
+        threshold = face_model["alignment_quantiles"][1]
+        warned, before = (
+            (predict.face_scores(face_model, part) < threshold).mean()
+            for part in (changed, faces)
+        )
+        assert before <= 0.05
+        assert warned >= 0.75
+
+    @pytest.mark.parametrize("kind", ["noise", "grey"])
+    def test_what_is_no_face_is_warned_of(self, tmp_path, kind, run):
+        picture = {
+            "noise": np.random.default_rng(1).integers(0, 256, (48, 48), "uint8"),
+            "grey": np.full((48, 48), 99, "uint8"),
+        }[kind]
+        PIL.Image.fromarray(picture).save(tmp_path / "odd.png")
+        status, printed, _ = run(tmp_path / "odd.png", "--output", "csv")
+        (row,) = rows_of(printed)
+        assert status == 0
+        assert row["note"] == "warning: not like an aligned face"
+        assert row["age"]
+
+
+class TestFailures:
+    def test_a_broken_file_stands_on_its_row(self, folder, run):
+        whole = (folder / "face0.png").read_bytes()
+        (folder / "face1.png").write_bytes(b"not a picture")
+        (folder / "face2.png").write_bytes(whole[: len(whole) // 2])
+        (folder / "face3.png").write_bytes(b"")
+        status, printed, messages = run(folder, "--output", "csv")
+        rows = rows_of(printed)
+        assert status == 1
+        assert len(rows) == 8
+        assert [row["note"][:6] for row in rows[1:4]] == ["error:"] * 3
+        assert all(row["age"] for row in rows[4:])
+        assert "3 of them not read" in messages
+
+    def test_a_bomb_is_not_unpacked(self, tmp_path, monkeypatch, run):
+        monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
+        PIL.Image.new("L", (40, 40)).save(tmp_path / "large.png")
+        status, printed, _ = run(tmp_path / "large.png")
+        assert status == 1
+        assert "error: " in printed
+
+    def test_an_empty_folder_and_a_missing_one(self, tmp_path, run):
+        status, printed, _ = run(tmp_path, tmp_path / "lost", "--output", "csv")
+        notes = [row["note"] for row in rows_of(printed)]
+        assert status == 1
+        assert notes == ["error: holds no pictures", "error: no such file or folder"]
+
+    def test_an_unknown_model_lists_the_known_ones(self, folder, run):
+        status, printed, messages = run(folder, model="nonsense")
+        assert status == 2
+        assert not printed
+        assert "no such file or model" in messages
+        assert "mtl" in messages
+
+    def test_a_file_that_is_no_model(self, folder, tmp_path, run):
+        (tmp_path / "odd.keras").write_bytes(b"nothing")
+        status, printed, messages = run(folder, model=tmp_path / "odd.keras")
+        assert status == 2
+        assert not printed
+        assert messages
+
+    @pytest.mark.parametrize("wrong", [["--batch", "0"], ["--output", "xml"], []])
+    def test_wrong_arguments_end_with_2(self, wrong, capsys):
+        with pytest.raises(SystemExit) as stop:
+            predict.main(["face.png", *wrong] if wrong else [])
+        assert stop.value.code == 2
+
+    def test_long_work_tells_how_far_it_is(self, folder, monkeypatch, run):
+        monkeypatch.setattr(predict, "SHORT", 0)
+        assert "8 pictures" in run(folder)[2]
+
+    def test_help_is_for_people(self, capsys):
+        with pytest.raises(SystemExit):
+            predict.main(["--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert predict.ETHICS in text
+        assert "python predict.py face.jpg" in text
