@@ -174,3 +174,59 @@ if gender:
         )
         for pair in itertools.pairwise(trials)
     }
+    trial_rows = []
+    for name, run in trials.items():
+        own = run["history"]["hyperparameters"]
+        former = GENDER_TRIAL_ORDER[name]
+        change = "as the baseline, on fewer pictures"
+        if former:
+            change = describe_step(trials[former]["history"]["hyperparameters"], own)
+        figures = evaluate(trial_val[name].drop(index=gender["held_out"]))
+        trial_rows.append(
+            {
+                "Run": name.removeprefix("gender_"),
+                "What it changes": change,
+                "Selection half: accuracy (%)": format_metric("gender_accuracy", figures),
+                "AUC": format_metric("gender_auc", figures),
+                "Parameters": f"{run['history']['parameters']:,}",
+                "Training": duration(run["history"]["seconds"]),
+            }
+        )
+    show_table(pd.DataFrame(trial_rows))
+
+# %% [markdown]
+# What did each change on the held-out half?
+
+# %%
+if gender:
+    held_trials = restrict(trial_val, gender["held_out"])
+    trial_steps = {
+        (former, name): compare(
+            held_trials[former], held_trials[name], ["gender_accuracy", "gender_auc"]
+        )
+        for name, former in GENDER_TRIAL_ORDER.items()
+        if former
+    }
+    show_table(steps_table(trial_steps))
+
+# %% [markdown]
+# ### The improved model
+#
+# What the experiments kept, with twice the convolutions, on all training pictures.
+
+# %%
+if gender:
+    improved = fit_or_load(
+        "gender_improved", runs_to_do["gender_improved"], gender_context
+    )
+    improved_network = make_network(runs_to_do["gender_improved"])
+    show_table(layer_table(improved_network))
+    show_figure(plot_curves(improved["history"]))
+
+# %%
+if gender:
+    improved_views = predict_parts(improved, gender)
+    show_figure(plot_gender(improved_views))
+    show_table(
+        metrics_table({name: evaluate(view) for name, view in improved_views.items()})
+    )
