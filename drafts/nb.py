@@ -41,6 +41,15 @@
 # | Present prediction results on test data | 5 | five runs and the main network, seven hyperparameters, one markdown table | [7](#runs), [14](#results) |
 
 # %% [markdown]
+# **Three more assignments** on the same subject are chapters of their own; `CHAPTERS` leaves them out.
+#
+# | Assignment | What was done | Section |
+# |---|---|---|
+# | B, gender recognition | the baseline of 544,593 parameters, seven experiments, an improved network, transfer from VGG16 and from the main network; a foreign test set, the literature, ethics; `make handin` builds the zip file | [9](#gender), [13](#ethics) |
+# | C, two branches | an own network and ResNet50, both saved as `.h5`; trials, three seeds, curves | [10](#branches) |
+# | D, age | a subclassed model with an own loop, all sizes, ReLU against linear, regression against classes, gender as help | [11](#subclassed) |
+
+# %% [markdown]
 # **Assumptions**
 #
 # | Assumption | Why |
@@ -266,11 +275,11 @@ def show_figure(figure):
     plt.close(figure)
 
 
-class NotDone(Exception):
+class NotDoneError(Exception):
     """Raised at the start of work that is left out."""
 
 
-SKIPPABLE = contextlib.suppress(NotDone)
+SKIPPABLE = contextlib.suppress(NotDoneError)
 NOT_DONE = {}  # why, by what failed
 
 
@@ -289,11 +298,11 @@ def chapter(name):
 
     Raises
     ------
-    NotDone
+    NotDoneError
         If the body is to be skipped.
     """
     if name[0] not in CHAPTERS or {name, name[0]} & set(NOT_DONE):
-        raise NotDone(name)
+        raise NotDoneError(name)
     try:
         yield
     except Exception as why:  # whatever it is, the other chapters go on
@@ -3014,7 +3023,8 @@ def make_optimizer(hyperparameters, schedule):
     ----------
     hyperparameters : dict
         ``optimizer`` (``"muon"``, ``"rmsprop"``, or ``"adam"``, which is AdamW) and
-        ``weight_decay`` (decoupled: each step shrinks kernels by it times the learning rate).
+        ``weight_decay`` (decoupled: each step shrinks kernels by it times the
+        learning rate).
     schedule : keras.optimizers.schedules.LearningRateSchedule
 
     Returns
@@ -7010,6 +7020,10 @@ answer(f"From {fewer:,} to {whole_set:,} training images: {doubling}.")
 #   with an "Other" describe nobody. The network repeats these labels, errors included.
 # - **Not for decisions about people.** Errors differ between ages and labels (section 6), and the
 #   images were collected from the web without asking the people in them.
+# - **Two genders are a limit of the labels.** A classifier of two labels has no answer for whoever is
+#   neither, and calls people by what their face looked like to an annotator. Its errors fall on those
+#   who look unlike the training pictures; wherever somebody is addressed, admitted or counted by it, a
+#   wrong answer hurts and cannot be objected to. Ask people instead of guessing.
 # - **Terms.** UTKFace may be used for non-commercial research only; so may what is trained on it.
 # - **Limits.** Aligned 48×48 grayscale crops alone; few old people; one data set, so the test set
 #   shares the habits of the training set, down to near-twins (section 2).
