@@ -4975,6 +4975,82 @@ answer(
 )
 
 # %% [markdown]
+# ### How far off may one prediction be?
+#
+# The held-out half of validation says how far labels lie from predictions, in bands of predicted age:
+# nine of ten lie within the interval. `predict.py` gives it with every age.
+
+# %% tags=["functions"]
+def fit_age_intervals(predictions, bands=8, share=0.9):
+    """Learn how far the label may lie from a predicted age.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As ``predict_table`` returns it, of pictures that chose nothing.
+    bands : int
+        Of predicted age, with about as many pictures each.
+    share : float
+        How many labels the interval holds, in each band.
+
+    Returns
+    -------
+    dict[str, list of float]
+        ``from``: where the bands begin (years); ``low`` and ``high``: what to add to a
+        predicted age of the band.
+
+    Notes
+    -----
+    Split conformal prediction within bands: Lei et al., JASA 2018.
+    """
+    predicted = predictions["age_predicted"].to_numpy()
+    error = predictions["age"].to_numpy() - predicted
+    starts = np.unique(np.quantile(predicted, np.arange(bands) / bands).round(1))
+    band = np.searchsorted(starts, predicted, side="right").clip(1)
+    tails = (1 - share) / 2, (1 + share) / 2
+    ends = [np.quantile(error[band == n + 1], tails) for n in range(len(starts))]
+    low, high = np.round(ends, 2).T.tolist()
+    return {"from": starts.tolist(), "low": low, "high": high}
+
+
+def age_intervals(ages, table):
+    """Look up the intervals around predicted ages.
+
+    Parameters
+    ----------
+    ages : numpy.ndarray
+        Predicted, in years.
+    table : dict[str, list of float]
+        As ``fit_age_intervals`` returns it.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Lower and upper ends, in years from 0 to 116.
+    """
+    band = np.searchsorted(table["from"], ages, side="right").clip(1) - 1
+    low, high = (np.asarray(ages) + np.array(table[end])[band] for end in ("low", "high"))
+    return low.clip(AGES[0], AGES[-1]), high.clip(AGES[0], AGES[-1])
+
+# %%
+intervals = {"mtl": fit_age_intervals(held_out)}
+starts, low, high = (intervals["mtl"][key] for key in ("from", "low", "high"))
+ends = [f"{below:+.0f} to {above:+.0f}" for below, above in zip(low, high, strict=True)]
+interval_columns = {
+    "Predicted age from": [f"{start:.0f} years" for start in starts],
+    "Nine of ten labels lie at": [f"{text} years".replace("-", "−") for text in ends],
+}
+show_table(pd.DataFrame(interval_columns))
+
+# %%
+low, high = age_intervals(predictions["age_predicted"].to_numpy(), intervals["mtl"])
+inside = predictions["age"].between(low, high)
+answer(
+    f"On the test images {100 * inside.mean():.1f} % of the labels lie in their "
+    f"interval, which is {np.median(high - low):.0f} years wide in the middle."
+)
+
+# %% [markdown]
 # <a id="runs"></a>
 # ## 7 Five runs: which hyperparameters matter?
 #
@@ -6765,6 +6841,7 @@ with SKIPPABLE, chapter("D"):
     held_ages = {
         name: views["val"][age_half == "calibrate"] for name, views in age_views.items()
     }
+    intervals["age_subclassed"] = fit_age_intervals(held_ages["age_subclassed"])
     age_steps = {
         ("age_subclassed", name): compare(
             held_ages["age_subclassed"], held_ages[name], ["age_mae", "age_rmse"]
@@ -7202,7 +7279,7 @@ SHIPPED_MODELS = (
 )
 
 
-def publish_all(runs, results, folder):
+def publish_all(runs, results, intervals, folder):
     """Write what the repository ships: runs, model card, and the README's table.
 
     Parameters
@@ -7211,6 +7288,8 @@ def publish_all(runs, results, folder):
         As ``fit_or_load`` returns them; those in ``SHIPPED_MODELS`` with weights.
     results : list of dict
         As ``result_row`` returns them.
+    intervals : dict[str, dict]
+        As ``fit_age_intervals`` returns them, by model.
     folder : pathlib.Path
         Such as ``model/utkface``.
     """
@@ -7221,6 +7300,9 @@ def publish_all(runs, results, folder):
             fits = ending in (".json", ".keras") or ending.endswith(".npz")
             if fits and (whole or ending != ".keras") and run["stem"].parent != folder:
                 shutil.copyfile(source, folder / f"{name}{ending}")
+    for name, table in intervals.items():
+        text = json.dumps(table) + "\n"
+        (folder / f"{name}_intervals.json").write_text(text, encoding="utf-8")
     main_rows = results_table([row for row in results if row["model"] == "mtl"])
     card = write_model_card(runs["mtl"]["history"], main_rows)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -7234,7 +7316,7 @@ if PUBLISH:
     for runs, _ in chapter_results:
         published |= runs
     published.pop("all")  # another name for run 4
-    publish_all(published, results, results_folder)
+    publish_all(published, results, intervals, results_folder)
 answer(
     f"{len(results)} rows of results are in `{results_folder.as_posix()}/results.json`."
 )
