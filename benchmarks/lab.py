@@ -29,10 +29,14 @@ import tensorflow as tf  # noqa: E402
 from notebook_cells import load_functions  # noqa: E402
 
 FOLDER = ROOT / "model" / "runs" / "lab"
+BASE = {  # where the log begins, besides what the main network still has
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "epochs": 40,
+    "images": None,  # this many of the training images, chosen by a fixed seed
+}
 EXTRA = {
-    "optimizer": "adam",  # or "muon"
-    "weight_decay": 0.0,  # decoupled, of kernels
-    "adam_lr_ratio": 1,  # of Muon's learning rate, where it learns by Adam
     "ema": 0.0,  # momentum of the moving average of weights, per step
     "block_dropout": 0.0,  # after each pooling layer
     "activation": "relu",
@@ -44,33 +48,6 @@ EXTRA = {
     "teacher": None,  # an .npz of soft labels, mixed half and half with the labels
     "age_answer": "mean",  # or "median" of the distribution, also in the loss
 }
-
-
-class Muon(keras.optimizers.Muon):
-    """Keras' Muon, for convolutions too: their kernels count as matrices.
-
-    A kernel of shape (height, width, in, out) is orthogonalised as one matrix of
-    height·width·in rows, in bfloat16. Small kernels (first layer, outputs) use Adam.
-    """
-
-    def _should_use_adamw(self, variable):
-        shape = variable.shape
-        rows = int(np.prod(shape[:-1]))
-        return (
-            len(shape) < 2
-            or min(rows, shape[-1]) < 32
-            or "age_distribution" in variable.path
-        )
-
-    def _muon_update_step(self, gradient, variable, lr, m):
-        self.assign_add(m, gradient + m * (self.momentum - 1))
-        update = gradient + self.momentum * m if self.nesterov else m
-        shape = update.shape
-        matrix = tf.cast(tf.reshape(update, (-1, shape[-1])), "bfloat16")
-        update = self.zeropower_via_newtonschulz5(matrix, self.ns_steps)
-        scale = 0.2 * max(matrix.shape) ** 0.5
-        update = tf.reshape(tf.cast(update, variable.dtype), shape)
-        self.assign_sub(variable, lr * scale * update)
 
 
 def erase(pictures, share, generator):
@@ -184,8 +161,8 @@ def build(notebook, hp):
     return copy
 
 
-def optimizer_of(hp, steps):
-    """Make the optimizer with its schedule, decay and moving average."""
+def optimizer_of(notebook, hp, steps):
+    """Make the notebook's optimizer with its schedule, and a moving average."""
     warmup = hp["warmup_epochs"] * steps
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -193,16 +170,8 @@ def optimizer_of(hp, steps):
         warmup_target=hp["learning_rate"],
         warmup_steps=warmup,
     )
-    options = {"weight_decay": hp["weight_decay"] or None}
-    if hp["ema"]:
-        options |= {"use_ema": True, "ema_momentum": hp["ema"]}
-    if hp["optimizer"] == "muon":
-        made = Muon(schedule, adam_lr_ratio=hp["adam_lr_ratio"], **options)
-        made.adam_weight_decay = hp["weight_decay"] or None
-    else:
-        made = keras.optimizers.Adam(schedule, **options)
-    if hp["weight_decay"]:
-        made.exclude_from_weight_decay(var_names=["bias"])
+    made = notebook.make_optimizer(hp, schedule)
+    made.use_ema, made.ema_momentum = bool(hp["ema"]), hp["ema"] or 0.99
     return made
 
 
@@ -250,7 +219,7 @@ def main(name, changes, threads):
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     notebook = load_functions()
-    hp = notebook.MAIN_RUN | EXTRA | {"patience": 99} | changes
+    hp = notebook.MAIN_RUN | BASE | EXTRA | changes
     table, images, _ = notebook.load_folder(ROOT / "data")
     half = notebook.validation_part(table["img_name"])
     sets = {
@@ -268,7 +237,7 @@ def main(name, changes, threads):
     batches = Batches(notebook, *sets["train"], hp, True, teacher)
     select = Batches(notebook, *sets["select"], hp, False)
     model = build(notebook, hp)
-    optimizer = optimizer_of(hp, len(batches))
+    optimizer = optimizer_of(notebook, hp, len(batches))
     model.compile(
         optimizer,
         loss=notebook.LOSSES | {"ethnicity": "categorical_crossentropy"},

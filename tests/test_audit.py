@@ -1,5 +1,7 @@
 """Twins, near-twins and conflicting labels, on pictures constructed for it."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,3 +125,108 @@ def test_digests_are_equal_for_equal_pixels_alone(notebook):
     other[47, 47] += 1
     first, again, changed = notebook.digest_pictures(np.stack([face, face, other]))
     assert first == again != changed
+
+
+class TestTwinDisagreement:
+    def disagree(self, notebook, digest, **labels):
+        table = pd.DataFrame({"age": 30, "gender": 0, "ethnicity": 0}, index=digest)
+        table = table.assign(**labels)
+        return notebook.twin_disagreement(table, pd.Series(list(digest)))
+
+    def test_pairs_differ_by_years_and_labels(self, notebook):
+        groups = self.disagree(
+            notebook,
+            list("abcbxa"),
+            age=[20, 30, 1, 30, 90, 25],
+            gender=[0, 1, 0, 0, 0, 0],
+            ethnicity=[4, 0, 1, 0, 0, 1],
+        )
+        assert list(groups) == list(notebook.LABELS)
+        rows = sorted(map(tuple, groups.to_numpy()))
+        assert rows == [(0, 1, 0), (5, 0, 1)]
+
+    def test_three_of_a_kind_are_three_pairs(self, notebook):
+        groups = self.disagree(
+            notebook, list("aaa"), age=[10, 12, 16], ethnicity=[2, 2, 3]
+        )
+        ((age, gender, ethnicity),) = groups.to_numpy()
+        assert age == pytest.approx((2 + 4 + 6) / 3)
+        assert gender == 0
+        assert ethnicity == pytest.approx(2 / 3)
+
+    def test_codes_further_apart_differ_no_more(self, notebook):
+        near = self.disagree(notebook, list("aa"), ethnicity=[0, 1])
+        far = self.disagree(notebook, list("aa"), ethnicity=[0, 4])
+        assert near["ethnicity"].tolist() == far["ethnicity"].tolist() == [1]
+
+    def test_the_order_of_the_pictures_does_not_matter(self, notebook):
+        labels = np.random.default_rng(0).integers(0, 2, 12)
+        digest = np.array(list("abcdab" * 2))
+        order = np.random.default_rng(1).permutation(12)
+        first, second = (
+            self.disagree(notebook, digest[rows], gender=labels[rows])
+            for rows in (np.arange(12), order)
+        )
+        pd.testing.assert_frame_equal(first, second)
+
+    def test_rows_are_joined_by_position(self, notebook):
+        table = pd.DataFrame(
+            {"age": [1, 2, 9], "gender": 0, "ethnicity": 0}, index=[7, 0, 1]
+        )
+        groups = notebook.twin_disagreement(table, pd.Series(["a", "b", "a"]))
+        assert groups["age"].tolist() == [8]
+
+    def test_without_twins_there_is_no_group(self, notebook):
+        groups = self.disagree(notebook, list("abc"), age=[1, 2, 3])
+        assert groups.empty and list(groups) == list(notebook.LABELS)
+
+    def test_it_counts_as_many_conflicts_as_the_audit(self, notebook, audit_of):
+        faces = [texture(number) for number in (1, 2, 1, 3, 2, 2)]
+        labels = {"age": [1, 2, 1, 3, 2, 2], "gender": [0, 0, 0, 1, 1, 0]}
+        table, audit, _ = audit_of(faces, ["train", "val", "test"] * 2, **labels)
+        groups = notebook.twin_disagreement(table, audit["digest"])
+        counts = notebook.describe_conflicts(table, audit)
+        assert len(groups) == counts["groups"] == 2
+        for label in notebook.LABELS:
+            assert (groups[label] > 0).sum() == counts[label]
+
+
+class TestDisagreementTable:
+    FIGURES = {"age_mae": 5.25, "gender_accuracy": 0.9, "ethnicity_accuracy": 0.75}
+
+    @pytest.fixture
+    def table(self, notebook):
+        rows = [[0, 0, 0]] * 6 + [[4, 0, 1]] * 2 + [[8, 1, 0]] * 2
+        groups = pd.DataFrame(rows, columns=notebook.LABELS, dtype=float)
+        return notebook.disagreement_table(groups, self.FIGURES).set_index("Task")
+
+    def test_means_over_the_groups_and_half_of_them(self, table):
+        assert table.index.tolist() == ["Age", "Gender", "Ethnicity"]
+        means = table.map(lambda text: float(text.split()[0]))
+        assert means["Two labels differ by"].tolist() == [2.4, 20, 20]
+        assert means["So the error there is at least"].tolist() == [1.2, 10, 10]
+
+    def test_the_networks_errors_stand_beside_them(self, table):
+        errors = table["The network's error on validation"]
+        assert errors.tolist() == ["5.2 years", "10.0 %", "25.0 %"]
+
+    def test_every_mean_lies_in_its_interval(self, table):
+        for text in table.iloc[:, :2].to_numpy().ravel():
+            value, low, high = (float(n) for n in re.findall(r"[\d.]+", text))
+            assert low < value < high
+
+    def test_more_groups_narrow_the_interval(self, notebook):
+        widths = []
+        for copies in (5, 80):
+            rows = [[0, 0, 0], [10, 1, 1]] * copies
+            groups = pd.DataFrame(rows, columns=notebook.LABELS, dtype=float)
+            table = notebook.disagreement_table(groups, self.FIGURES)
+            _, low, high = re.findall(r"[\d.]+", table.iloc[0, 1])
+            widths.append(float(high) - float(low))
+        assert 3 < widths[0] / widths[1] < 5.5  # a root of 16
+
+    def test_where_all_labels_agree_nothing_is_not_a_number(self, notebook):
+        groups = pd.DataFrame([[0.0, 0.0, 0.0]] * 3, columns=notebook.LABELS)
+        table = notebook.disagreement_table(groups, self.FIGURES)
+        assert table["Two labels differ by"].str.contains("0.0–0.0").all()
+        assert "nan" not in table.to_string()

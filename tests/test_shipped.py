@@ -17,6 +17,7 @@ ROOT = NOTEBOOK.parent
 SHIPPED = ROOT / "model/utkface"
 COUNTS = {"train": 15_026, "val": 3_757, "test": 4_696}
 MAIN_SPLITS = {"test", "test_without_twins", "test_without_near_twins", "val"}
+MAIN_SPLITS |= {"test_without_flip_averaging"}
 FIELDS = {"chapter", "model", "data", "split", "n", "parameters", "epochs"}
 FIELDS |= {"train_seconds", "hardware", "seed"}
 # The names of UTKFace: a time stamp of 17 digits, or the labels before it.
@@ -40,9 +41,13 @@ def faces(notebook, face_model):
     return images[..., None].astype("float32") / 255
 
 
-@pytest.fixture(scope="module")
-def runs(notebook):
-    return {"mtl": notebook.MAIN_RUN} | notebook.FIVE_RUNS | notebook.STUDY_RUNS
+def sets_of(notebook, name):
+    """Say on which sets the predictions of a run are shipped."""
+    if name in notebook.FIVE_RUNS:
+        return ["val", "test"]
+    if name == "mtl" or name in notebook.STUDY_RUNS:
+        return ["val", "train"]
+    return ["val"]
 
 
 def shipped_files():
@@ -78,7 +83,11 @@ class TestResults:
         places = {(row["model"], row["split"]) for row in results}
         assert {("mtl", split) for split in MAIN_SPLITS} <= places
         assert {(name, "test") for name in notebook.FIVE_RUNS} <= places
-        assert {(name, "val") for name in notebook.STUDY_RUNS} <= places
+        others = {**notebook.MAIN_SEEDS, **notebook.STUDY_RUNS, **notebook.CURVE_RUNS}
+        assert {(name, "val") for name in others} <= places
+        for kind in notebook.SHARING_KINDS:
+            for seed in notebook.SHARING_SEEDS:
+                assert (f"{kind}, seed {seed}", "val") in places
 
     def test_counts_are_those_of_the_assignments_sets(self, results):
         rows = {row["split"]: row for row in results if row["model"] == "mtl"}
@@ -114,14 +123,15 @@ class TestResults:
 
 
 class TestRuns:
-    @pytest.fixture(params=["mtl", "five", "study"])
-    def shipped_runs(self, request, notebook, runs):
-        names = {
-            "mtl": ["mtl"],
-            "five": list(notebook.FIVE_RUNS),
-            "study": list(notebook.STUDY_RUNS),
-        }[request.param]
-        return {name: runs[name] for name in names}
+    GROUPS = ("MAIN_SEEDS", "FIVE_RUNS", "STUDY_RUNS", "SHARING_RUNS", "CURVE_RUNS")
+
+    @pytest.fixture(params=GROUPS)
+    def shipped_runs(self, request, notebook):
+        return getattr(notebook, request.param)
+
+    def test_there_is_no_other_group(self, notebook):
+        names = [name for group in self.GROUPS for name in getattr(notebook, group)]
+        assert sorted(names) == sorted(notebook.ALL_RUNS)
 
     def test_the_notebook_finds_them(self, notebook, shipped_runs):
         for name, hyperparameters in shipped_runs.items():
@@ -134,7 +144,7 @@ class TestRuns:
             )
             assert found is not None
 
-    def test_histories_are_whole(self, shipped_runs):
+    def test_histories_are_whole(self, notebook, shipped_runs):
         for name, hyperparameters in shipped_runs.items():
             history = json.loads((SHIPPED / f"{name}.json").read_text())
             lengths = {len(values) for values in history["epochs"].values()}
@@ -144,19 +154,19 @@ class TestRuns:
             assert history["best_epoch"] == 1 + int(np.argmin(losses))
             needed = {"hardware", "precision", "versions", "date", "commit", "seconds"}
             assert needed <= set(history)
-            assert history["images"] == min(
-                hyperparameters["images"] or COUNTS["train"], COUNTS["train"] - 1
-            )
+            available = COUNTS["train"] - 1  # one file is missing
+            used = notebook.count_images(available, hyperparameters)
+            assert history["images"] == used
 
     def test_predictions_are_complete(self, notebook, shipped_runs):
         known = notebook.read_split_table()
-        for name in shipped_runs:
-            paths = {"val": SHIPPED / f"{name}_val.npz"}
-            if name in notebook.FIVE_RUNS:
-                paths["test"] = SHIPPED / f"{name}_test.npz"
-            else:
-                paths["train"] = SHIPPED / f"{name}_train.npz"
-            for split, path in paths.items():
+        for name, hyperparameters in shipped_runs.items():
+            answered = [
+                notebook.PREDICTED_BY[task] for task in hyperparameters["tasks"]
+            ]
+            columns = [notebook.PREDICTED.index(column) for column in sum(answered, [])]
+            for split in sets_of(notebook, name):
+                path = SHIPPED / f"{name}_{split}.npz"
                 with np.load(path, allow_pickle=False) as file:
                     assert set(file.files) == {"name_hash", "values"}
                     hashes, values = file["name_hash"], file["values"]
@@ -169,17 +179,17 @@ class TestRuns:
                 else:
                     assert found == expected
                 assert values.shape == (len(hashes), len(notebook.PREDICTED))
-                assert values.dtype == np.float16 and np.isfinite(values).all()
-                assert 0 <= values[:, 1:].min() and values[:, 1:].max() <= 1
+                assert values.dtype == np.float16
+                assert np.isfinite(values[:, columns]).all()
+                assert np.isfinite(values).sum() == len(values) * len(columns)
+                shares = values[:, [column for column in columns if column]]
+                assert ((shares >= 0) & (shares <= 1)).all()
 
     def test_nothing_else_is_shipped(self, notebook):
         expected = {"mtl.keras", "README.md", "results.json", "test_looks.csv"}
-        endings = {
-            **{name: ("_val", "_test") for name in notebook.FIVE_RUNS},
-            **{name: ("_train", "_val") for name in ("mtl", *notebook.STUDY_RUNS)},
-        }
-        for name, sets in endings.items():
-            expected |= {f"{name}.json", *(f"{name}{split}.npz" for split in sets)}
+        for name in notebook.ALL_RUNS:
+            sets = sets_of(notebook, name)
+            expected |= {f"{name}.json", *(f"{name}_{split}.npz" for split in sets)}
         assert {path.name for path in SHIPPED.iterdir()} == expected
 
     def test_only_the_main_network_ships_weights(self):

@@ -232,6 +232,27 @@ class TestTrainingRows:
         assert run["history"]["images"] == 64
 
 
+class TestSharing:
+    """One task alone, and trunks of their own: trained like any other network."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"tasks": [task]} for task in ("age", "gender", "ethnicity")]
+        + [{"soft_penalty": 0.01}],
+        ids=["age", "gender", "ethnicity", "soft sharing"],
+    )
+    def test_it_is_trained_and_predicts_what_it_can(
+        self, notebook, tiny, parts, own_context, change
+    ):
+        small = {"filters": [2], "convolutions": [1], "images": 64, "epochs": 1}
+        run = notebook.fit_or_load("some", tiny | small | change, own_context)
+        tasks = run["history"]["hyperparameters"]["tasks"]
+        assert list(notebook.load_network(run).output) == tasks
+        predictions = notebook.predict_or_load(run, parts["test"], own_context)
+        for task, columns in notebook.PREDICTED_BY.items():
+            assert (predictions[columns].notna() == (task in tasks)).all(axis=None)
+
+
 class TestReloading:
     @pytest.fixture
     def copy(self, notebook, trained, tmp_path):
@@ -464,6 +485,30 @@ class TestInterruption:
         for mine, theirs in zip(second.started_from, first.weights[1], strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
+    def test_trunks_and_the_optimizers_memory_go_on(self, run):
+        class Noted(Scripted):
+            def on_epoch_begin(self, epoch, logs=None):
+                super().on_epoch_begin(epoch)
+                state = [*self.model.weights, *self.model.optimizer.variables]
+                self.state = [value.numpy() for value in state]
+
+        settings = {
+            "tasks": ["gender", "ethnicity"],
+            "soft_penalty": 0.01,
+            "optimizer": "muon",
+            "filters": [4],
+            "convolutions": [1],
+            "shared_units": 32,
+            "images": 64,
+        }
+        first = Noted([5.0, 4.0], ("between log and backup", 1))
+        second = Noted([5.0, 4.0])
+        assert run(first, **settings) is None
+        run(second, **settings)
+        assert first.begun == [0, 1] and second.begun == [1]
+        for mine, theirs in zip(second.state, first.state, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
     @pytest.mark.parametrize(
         "moment", [None, "middle of the epoch", "between log and backup"]
     )
@@ -668,6 +713,37 @@ class TestScaleDown:
             assert short["epochs"] < run["epochs"]
             same = ("filters", "dropout", "augmentation", "age_head", "learning_rate")
             assert all(short[key] == run[key] for key in same)
+
+    @pytest.mark.parametrize(
+        ("profile", "kind"), [("quick", "folder"), ("full", "sample")]
+    )
+    def test_short_points_of_the_learning_curve_see_as_many_images(
+        self, notebook, profile, kind
+    ):
+        runs = [*notebook.CURVE_RUNS.values(), notebook.FIVE_RUNS["run4"]]
+        short = [notebook.scale_down(run, profile, kind) for run in runs]
+        used = [notebook.count_images(1280, run) for run in short]
+        seen = [run["epochs"] * n for run, n in zip(short, used, strict=True)]
+        assert len(set(used)) == len(used) and len(set(seen)) == 1
+        assert all(run["patience"] >= run["epochs"] for run in short)
+
+    def test_a_short_run_trains_one_seed_of_everything(self, notebook):
+        assert notebook.choose_runs("full", "folder") == notebook.ALL_RUNS
+        for choice in (("quick", "folder"), ("full", "sample")):
+            runs = notebook.choose_runs(*choice)
+            assert {run["seed"] for run in runs.values()} == {notebook.SEED}
+            assert {"mtl", *notebook.FIVE_RUNS, *notebook.CURVE_RUNS} <= runs.keys()
+
+    @pytest.mark.parametrize(
+        ("available", "images", "share", "used"),
+        [(1000, None, 1.0, 1000), (1000, None, 0.25, 250), (1000, 256, 0.5, 128)]
+        + [(100, 256, 0.5, 50)],
+    )
+    def test_images_are_capped_before_the_share_is_taken(
+        self, notebook, available, images, share, used
+    ):
+        run = {"images": images, "share": share}
+        assert notebook.count_images(available, run) == used
 
 
 CHILD = """
