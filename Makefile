@@ -62,7 +62,7 @@ tensorboard: $(VENV)/run.stamp  ## show the training curves in logs/ in the brow
 	@$(ACTIVATE) tensorboard --logdir logs $(ARGS)
 
 # The committed outputs are those of a plain Run All, without the times of its cells.
-publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (4 minutes)
+publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (2 minutes)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) -p PUBLISH True $(ARGS)
