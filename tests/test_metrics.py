@@ -476,22 +476,22 @@ class TestWords:
             (
                 "age_mae",
                 (0.2, -0.31, 0.62),
-                "no difference shown (−0.31 to +0.62 years)",
+                "no difference shown: +0.20 (−0.31 to +0.62 years)",
             ),
             (
                 "gender_accuracy",
                 (-0.001, -0.003, 0.001),
-                "no difference shown (−0.30 to +0.10 percentage points)",
+                "no difference shown: −0.10 (−0.30 to +0.10 percentage points)",
             ),
             (
                 "age_mae",
                 (0.0, 0.0, 0.0),
-                "no difference shown (+0.00 to +0.00 years)",
+                "no difference shown: +0.00 (+0.00 to +0.00 years)",
             ),
             (
                 "gender_auc",
                 (0.01, -0.01, 0.03),
-                "no difference shown (−0.01 to +0.03)",
+                "no difference shown: +0.01 (−0.01 to +0.03)",
             ),
             ("gender_auc", (-0.03, -0.04, -0.02), "worse by 0.03 (0.02 to 0.04)"),
         ],
@@ -516,7 +516,7 @@ class TestWords:
         assert notebook.describe_changes(changes) == (
             "age: better by 0.50 years (0.40 to 0.60); "
             "gender: worse by 1.20 percentage points (0.20 to 2.20); "
-            "ethnicity: no difference shown (−0.10 to +0.20 percentage points)"
+            "ethnicity: no difference shown: +0.00 (−0.10 to +0.20 percentage points)"
         )
 
     def test_the_table_of_steps(self, notebook):
