@@ -32,7 +32,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (3 minutes on the sample, 2 minutes on the assignment's data)
+run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (6 minutes on the sample, 2 minutes on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) $(ARGS) || \
