@@ -588,3 +588,20 @@ class TestErrorByAge:
     def test_bands_without_people_are_left_out(self, notebook):
         predictions = make_predictions(notebook, 50, seed=1).assign(age=30)
         assert notebook.error_by_age(predictions)["band"].tolist() == ["25–34"]
+
+
+class TestDescribeOverfitting:
+    def test_losses_are_followed_from_the_best_epoch_to_the_last(self, notebook):
+        epochs = {"val_loss": [5.0, 4.0, 4.5, 5.5], "loss": [6.0, 4.5, 3.0, 2.0]}
+        found = notebook.describe_overfitting({"epochs": epochs, "best_epoch": 2})
+        assert found == {
+            "Best epoch": 2,
+            "Last epoch": 4,
+            "Validation loss, change": 1.5,
+            "Training loss, change": -2.5,
+        }
+
+    def test_nothing_changes_where_the_last_epoch_is_the_best(self, notebook):
+        epochs = {"val_loss": [5.0, 4.0], "loss": [6.0, 4.5]}
+        found = notebook.describe_overfitting({"epochs": epochs, "best_epoch": 2})
+        assert found["Validation loss, change"] == found["Training loss, change"] == 0
