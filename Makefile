@@ -41,7 +41,7 @@ run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (6 mi
 	@echo "Notebook: $(OUT)/$(NOTEBOOK)"
 	@echo "HTML:     $(OUT)/$(NOTEBOOK:.ipynb=.html)"
 
-test: $(VENV)/dev.stamp  ## run the tests (5 minutes)
+test: $(VENV)/dev.stamp  ## run the tests (7 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest $(ARGS)
 
