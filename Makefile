@@ -32,7 +32,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (3 minutes on the sample, 2 minutes on the assignment's data)
+run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (6 minutes on the sample, 2 minutes on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) $(ARGS) || \
@@ -41,7 +41,7 @@ run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (3 mi
 	@echo "Notebook: $(OUT)/$(NOTEBOOK)"
 	@echo "HTML:     $(OUT)/$(NOTEBOOK:.ipynb=.html)"
 
-test: $(VENV)/dev.stamp  ## run the tests (5 minutes)
+test: $(VENV)/dev.stamp  ## run the tests (7 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest $(ARGS)
 
@@ -62,7 +62,7 @@ tensorboard: $(VENV)/run.stamp  ## show the training curves in logs/ in the brow
 	@$(ACTIVATE) tensorboard --logdir logs $(ARGS)
 
 # The committed outputs are those of a plain Run All, without the times of its cells.
-publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (4 minutes)
+publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (2 minutes)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) -p PUBLISH True $(ARGS)

@@ -39,7 +39,7 @@ def build_kinds(notebook):
     changes = {
         "hard sharing": [{}],
         "single-task": [{"tasks": [task]} for task in notebook.LABELS],
-        "soft sharing": [{"soft_penalty": 0.01}],
+        "soft sharing": [{"soft_penalty": 0.001}],
     }
     return {
         kind: [

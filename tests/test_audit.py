@@ -192,7 +192,9 @@ class TestTwinDisagreement:
 
 
 class TestDisagreementTable:
-    FIGURES = {"age_mae": 5.25, "gender_accuracy": 0.9, "ethnicity_accuracy": 0.75}
+    FIGURES = {"n": 126, "age_mae": 5.25, "gender_accuracy": 0.9} | {
+        "ethnicity_accuracy": 0.75
+    }
 
     @pytest.fixture
     def table(self, notebook):
@@ -207,7 +209,7 @@ class TestDisagreementTable:
         assert means["So the error there is at least"].tolist() == [1.2, 10, 10]
 
     def test_the_networks_errors_stand_beside_them(self, table):
-        errors = table["The network's error on validation"]
+        errors = table["The network's, on 126 of them"]
         assert errors.tolist() == ["5.2 years", "10.0 %", "25.0 %"]
 
     def test_every_mean_lies_in_its_interval(self, table):

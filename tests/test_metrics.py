@@ -476,22 +476,22 @@ class TestWords:
             (
                 "age_mae",
                 (0.2, -0.31, 0.62),
-                "no difference shown (−0.31 to +0.62 years)",
+                "no difference shown: +0.20 (−0.31 to +0.62 years)",
             ),
             (
                 "gender_accuracy",
                 (-0.001, -0.003, 0.001),
-                "no difference shown (−0.30 to +0.10 percentage points)",
+                "no difference shown: −0.10 (−0.30 to +0.10 percentage points)",
             ),
             (
                 "age_mae",
                 (0.0, 0.0, 0.0),
-                "no difference shown (+0.00 to +0.00 years)",
+                "no difference shown: +0.00 (+0.00 to +0.00 years)",
             ),
             (
                 "gender_auc",
                 (0.01, -0.01, 0.03),
-                "no difference shown (−0.01 to +0.03)",
+                "no difference shown: +0.01 (−0.01 to +0.03)",
             ),
             ("gender_auc", (-0.03, -0.04, -0.02), "worse by 0.03 (0.02 to 0.04)"),
         ],
@@ -516,7 +516,7 @@ class TestWords:
         assert notebook.describe_changes(changes) == (
             "age: better by 0.50 years (0.40 to 0.60); "
             "gender: worse by 1.20 percentage points (0.20 to 2.20); "
-            "ethnicity: no difference shown (−0.10 to +0.20 percentage points)"
+            "ethnicity: no difference shown: +0.00 (−0.10 to +0.20 percentage points)"
         )
 
     def test_the_table_of_steps(self, notebook):
@@ -588,3 +588,20 @@ class TestErrorByAge:
     def test_bands_without_people_are_left_out(self, notebook):
         predictions = make_predictions(notebook, 50, seed=1).assign(age=30)
         assert notebook.error_by_age(predictions)["band"].tolist() == ["25–34"]
+
+
+class TestDescribeOverfitting:
+    def test_losses_are_followed_from_the_best_epoch_to_the_last(self, notebook):
+        epochs = {"val_loss": [5.0, 4.0, 4.5, 5.5], "loss": [6.0, 4.5, 3.0, 2.0]}
+        found = notebook.describe_overfitting({"epochs": epochs, "best_epoch": 2})
+        assert found == {
+            "Best epoch": 2,
+            "Last epoch": 4,
+            "Validation loss, change": 1.5,
+            "Training loss, change": -2.5,
+        }
+
+    def test_nothing_changes_where_the_last_epoch_is_the_best(self, notebook):
+        epochs = {"val_loss": [5.0, 4.0], "loss": [6.0, 4.5]}
+        found = notebook.describe_overfitting({"epochs": epochs, "best_epoch": 2})
+        assert found["Validation loss, change"] == found["Training loss, change"] == 0

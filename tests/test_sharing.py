@@ -133,8 +133,9 @@ class TestPredictionSeconds:
         assert found["hard sharing"] > 0
 
 
-def finished(seconds, parameters):
-    return {"history": {"seconds": seconds, "parameters": parameters}}
+def finished(seconds, parameters, hardware="2 cores, CPU"):
+    history = {"seconds": seconds, "parameters": parameters, "hardware": hardware}
+    return {"history": history}
 
 
 class TestSharingCosts:
@@ -156,7 +157,19 @@ class TestSharingCosts:
         assert costs["Parameters"].tolist() == ["1,000", "1,500"]
 
     def test_training_is_the_mean_of_the_seeds_sums(self, costs):
-        assert costs["Training, mean of the seeds"].tolist() == ["2.5 min", "1.8 min"]
+        assert costs["Training, mean of 2"].tolist() == ["2.5 min", "1.8 min"]
+
+    def test_times_of_unlike_machines_are_left_out(self, notebook):
+        runs = {
+            "hard sharing": [[finished(300, 9, "1 core, CPU")], [finished(100, 9)]],
+            "soft sharing": [[finished(500, 9)], [finished(200, 9)]],
+        }
+        seconds = dict.fromkeys(runs, 1.0)
+        costs = notebook.sharing_costs(runs, seconds)
+        assert costs["Training, mean of 1"].tolist() == ["1.7 min", "3.3 min"]
+        first = {kind: seeds[:1] for kind, seeds in runs.items()}
+        costs = notebook.sharing_costs(first, seconds)
+        assert set(costs["Training, mean of 0"]) == {"on unlike machines"}
 
     def test_prediction_is_a_multiple_of_the_first_kinds(self, costs):
         assert costs["Prediction time"].tolist() == ["1.00 ×", "2.40 ×"]
@@ -204,11 +217,11 @@ class TestFigures:
                 assert dot.get_xdata() == pytest.approx(values, rel=1e-5)
                 assert bar.get_xdata() == pytest.approx([np.mean(values)], rel=1e-5)
                 assert set(dot.get_ydata()) == set(bar.get_ydata()) == {row}
-            names = [label.get_text() for label in axis.get_yticklabels()]
-            assert names == list(KINDS)
             assert axis.get_xlabel() == notebook.METRIC_NAMES[metric]
             low, high = sorted(axis.get_ylim())
             assert low < 0 and high > 2
+        labels = figure.axes[0].get_yticklabels()  # the other panels share them
+        assert [label.get_text() for label in labels] == list(KINDS)
 
     def test_the_learning_curve_has_a_point_and_an_interval_per_size(self, notebook):
         sizes = {1878: 8, 3757: 12, 15026: 16}
