@@ -36,8 +36,8 @@
 # |---|---|---|---|
 # | Loading the relevant datasets | 15 | shapes, columns, proportions of gender and ethnicity in all three sets, the ages plotted; faults, twins and near-twins counted | [2](#loading) |
 # | Create the ImageDataGenerators | 22 | rescaling for all, augmentation for training alone, `flow_from_dataframe` with three labels, test not shuffled | [3](#generators) |
-# | Create the model | 44 | functional API, shared trunk, three heads, a loss for each, metrics, TensorBoard, weights in `model`; overfitting shown, and what Dropout changed | [4](#model), [5](#training) |
-# | Making predictions on test data | 14 | the best weights, reloaded, evaluated by the test generator; every figure with its interval | [6](#predictions) |
+# | Create the model | 44 | functional API, shared trunk, three heads, a loss for each, metrics, `fit` with the callbacks TensorBoard (into `logs`), ModelCheckpoint (into `model`) and EarlyStopping; overfitting shown, and what Dropout changed | [4](#model), [5](#training) |
+# | Making predictions on test data | 14 | the best weights, reloaded, evaluated by the test generator; every metric with its interval | [6](#predictions) |
 # | Present prediction results on test data | 5 | five runs and the main network, seven hyperparameters, one markdown table | [7](#runs), [14](#results) |
 
 # %% [markdown]
@@ -188,6 +188,23 @@ def has_bfloat16():
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def training_time(history):
+    """Write how long a training took, and on how many cores.
+
+    Parameters
+    ----------
+    history : dict
+        ``seconds`` or ``train_seconds``, and ``hardware``, which begins with the cores.
+
+    Returns
+    -------
+    str
+        Such as ``"18.0 min on 2 cores"``.
+    """
+    seconds = history.get("seconds", history.get("train_seconds"))
+    return f"{duration(seconds)} on {history['hardware'].split(',')[0]}"
 
 
 def describe_machine():
@@ -2485,7 +2502,7 @@ answer(
 #
 # *Which layers do the tasks share?* In **hard parameter sharing** all tasks use the same hidden
 # layers, and only the last layers are their own: the trunk must find features that serve all
-# three, which lowers the risk of overfitting to one. In **soft sharing** every task has a network of
+# three, which is said to lower the risk of overfitting to one. In **soft sharing** every task has a network of
 # its own, and a penalty keeps their weights close (Ruder 2017). Hard sharing computes the trunk
 # once for three answers; soft sharing lets tasks differ where they must, at three times the size.
 
@@ -2961,7 +2978,7 @@ answer(
 #
 # Training minimises the weighted sum (the weights stand in the table below). They bring the
 # untrained losses to one order of magnitude, so that every task is heard from the start; gender's
-# and ethnicity's were then raised on the selection half of validation.
+# and ethnicity's were then raised; on the selection half that showed no harm, and no certain gain.
 #
 # | Head | Output | Loss | Why |
 # |---|---|---|---|
@@ -3459,7 +3476,8 @@ def train(name, hyperparameters, tables, folder, partial, log_dir):
     Returns
     -------
     dict
-        The history: figures per epoch, best epoch (from 1), seconds, parameters.
+        The history: figures per epoch, best epoch (from 1), parameters, and seconds:
+        the median epoch's times their number, as if the machine had never paused.
     """
     partial.mkdir(parents=True, exist_ok=True)
     machine = describe_machine()
@@ -3481,7 +3499,7 @@ def train(name, hyperparameters, tables, folder, partial, log_dir):
     return {
         "epochs": log.drop(columns="epoch").round(5).to_dict("list"),
         "best_epoch": int(np.argmin(log["val_loss"])) + 1,
-        "seconds": round(float(log["seconds"].sum()), 1),
+        "seconds": round(float(log["seconds"].median() * len(log)), 1),
         "parameters": int(model.count_params()),
         "images": len(rows),
         "trunk_distance": trunk_distance(model),  # after the last epoch
@@ -3708,7 +3726,8 @@ else:
 #
 # In brackets stands the 95 % interval of `BOOTSTRAP` resamples of the images (Efron & Tibshirani
 # 1993). Two networks are compared on the same resamples; where the interval of their difference
-# holds zero, no difference was shown. Each interval stands alone: of twenty comparisons without
+# holds zero, no difference was shown; its sign is then the second's minus the first's, so that a minus
+# is better for age and worse for the other two. Each interval stands alone: of twenty comparisons without
 # any difference, about one looks like one. Where a network was trained with one seed, "better" means
 # these weights, not always this setting; where means over seeds are compared, the interval says what
 # other images would change, not what other seeds would.
@@ -3787,7 +3806,7 @@ def predict_table(model, table, folder, flip_averaging=True, batch_size=256):
     outputs = [model.predict(view, verbose=0) for view in views]
     values = np.full((len(table), len(PREDICTED)), np.nan, "float32")
     for task, columns in PREDICTED_BY.items():
-        if task in model.output_names:
+        if task in outputs[0]:
             place = [PREDICTED.index(column) for column in columns]
             values[:, place] = np.mean([output[task] for output in outputs], axis=0)
     order = {name: row for row, name in enumerate(flow.filenames)}
@@ -4287,15 +4306,14 @@ def describe_change(metric, change):
     -------
     str
         ``"better by …"`` or ``"worse by …"`` with the interval, or, where the interval
-        holds zero, ``"no difference shown (…)"``.
+        holds zero, ``"no difference shown: …"`` with its sign.
     """
     kind = METRIC_NAMES[metric].split()[-1]
     unit = {"(%)": " percentage points", "(years)": " years"}.get(kind, "")
     value, low, high = (100 * end if kind == "(%)" else end for end in change)
     if low <= 0 <= high:
-        return f"no difference shown ({low:+.2f} to {high:+.2f}{unit})".replace(
-            "-", "−"
-        )
+        found = f"no difference shown: {value:+.2f} ({low:+.2f} to {high:+.2f}{unit})"
+        return found.replace("-", "−")
     improves = (value < 0) == (metric in ("age_mae", "age_rmse"))
     small, large = sorted((abs(low), abs(high)))
     word = "better" if improves else "worse"
@@ -4511,16 +4529,44 @@ answer(found if len(points) > 1 else "A short run like this one trains one seed.
 # Half the filters and, so that four trainings fit into half an hour, half the training images:
 # trained without either, with each, and with both, until the loss on the selection half has not
 # fallen for `patience` epochs. Where the solid line rises while the dashed one falls, the network
-# learns its training images by heart.
+# learns its training images by heart: the table says by how much, from the best epoch to the last.
 
 # %%
 study = {name: fit_or_load(name, runs_to_do[name], context) for name in STUDY_RUNS}
 show_figure(plot_overfitting(study))
 
+# %% tags=["functions"]
+def describe_overfitting(history):
+    """Follow the losses of a run from its best epoch to its last.
+
+    Parameters
+    ----------
+    history : dict
+        As ``fit_or_load`` keeps it.
+
+    Returns
+    -------
+    dict[str, float]
+        The best epoch and the last one (from 1), and by how much the losses on
+        validation and on training batches changed between them.
+    """
+    epochs, best = history["epochs"], history["best_epoch"]
+    found = {"Best epoch": best, "Last epoch": len(epochs["loss"])}
+    for key, name in (("val_loss", "Validation loss"), ("loss", "Training loss")):
+        found[f"{name}, change"] = round(epochs[key][-1] - epochs[key][best - 1], 2)
+    return found
+
+# %%
+rises = {name: describe_overfitting(run["history"]) for name, run in study.items()}
+rise_table = pd.DataFrame(rises).T.reset_index(names="Network")
+epoch_columns = {"Best epoch": int, "Last epoch": int}
+show_table(rise_table.astype(epoch_columns))
+
 # %% [markdown]
 # The dashed lines cannot be compared with each other: Dropout and augmentation make training
-# batches harder. So all networks predict their own training images again, as they are and without
-# Dropout, and the held-out half, which they have never seen.
+# batches harder. So all networks, with the weights of their best epoch, predict their own training
+# images again, without augmentation and Dropout, and the held-out half, which they have never seen.
+# Early stopping has cut off by then what the table above shows: the gaps that are left are much alike.
 
 # %%
 study_val = {
@@ -4543,7 +4589,8 @@ overfitting = {
 show_table(pd.DataFrame(overfitting).T.reset_index(names="Network"))
 
 # %% [markdown]
-# And what did each of them change on the held-out half?
+# And what did each of them change on the held-out half? A change here is that of Dropout or
+# augmentation together with the longer training that it allows.
 
 # %%
 study_steps = {
@@ -4557,27 +4604,27 @@ study_steps = {
 show_table(steps_table(study_steps))
 
 # %%
-age_gaps = {name: gap["age_mae"] for name, gap in gaps.items()}
-larger, low, high = age_gaps["plain"]
-verdict = "it overfits" if low > 0 else "no overfitting is shown"
-answer(
-    f"Without Dropout and augmentation the age error on unseen images is larger by "
-    f"{larger:.2f} years ({low:.2f} to {high:.2f}) "
-    f"than on the training images: {verdict}. With both, the gap is "
-    f"{age_gaps['both'][0]:.2f} years, in the main network "
-    f"{age_gaps['mtl'][0]:.2f}. Dropout alone: "
-    f"{describe_changes(study_steps['plain', 'dropout'])}."
+risen = {name: found["Validation loss, change"] for name, found in rises.items()}
+fallen = rises["plain"]["Training loss, change"]
+verdict = "it overfits" if risen["plain"] > 0 > fallen else "it did not overfit"
+found = (
+    f"Without Dropout and augmentation {verdict}: from the best epoch to the last the "
+    f"loss on validation changes by {risen['plain']:+.2f}, on training batches by "
+    f"{fallen:+.2f}. With Dropout the former is {risen['dropout']:+.2f}, with "
+    f"augmentation {risen['augmentation']:+.2f}, with both {risen['both']:+.2f}. "
+    f"Dropout alone: {describe_changes(study_steps['plain', 'dropout'])}."
 )
+answer(found.replace("-", "−"))
 
 # %% [markdown]
 # <a id="predictions"></a>
 # ## 6 Making predictions on test data (14 points)
 #
-# *How good is it on people it has never seen?* The best weights are read back from `model`, and
-# the test generator of section 3 feeds them. The test set is used for inference alone: nothing is
-# chosen by it, and the first look with each training is logged in `test_looks.csv`: an earlier main
-# network and its five runs were tested before this one was designed, and no setting was chosen by
-# their figures.
+# *How good is it on images it has never seen?* The best weights are read back from `model` and
+# evaluated by the test generator of section 3; the table of predictions is made from the same images
+# in the same order. The test set is used for inference alone: nothing is chosen by it, and the first
+# look with each training is logged in `test_looks.csv`. Earlier networks were tested before this one
+# was designed, so their figures were known; no setting was chosen by them.
 #
 # ### The best weights, reloaded
 
@@ -4649,7 +4696,7 @@ def results_table(results):
         | headline(row)
         | {
             "Parameters": f"{row['parameters'] / 1e6:.2f} M",
-            "Training": f"{row['epochs']} epochs, {duration(row['train_seconds'])}",
+            "Training": f"{row['epochs']} epochs, {training_time(row)}",
             "Hardware": row["hardware"],
         }
         for row in results
@@ -4735,6 +4782,12 @@ answer(
     f"near-twins: {format_metric('age_mae', strict, unit=True)}, "
     f"{format_metric('gender_accuracy', strict, unit=True)}, "
     f"{format_metric('ethnicity_accuracy', strict, unit=True)}."
+)
+
+# %%
+answer(
+    "From all of validation to the test images, the main network is: "
+    f"{describe_changes(compare_apart(main_val, predictions))}."
 )
 
 # %%
@@ -5056,17 +5109,17 @@ answer(
 #
 # Each run keeps what came before and changes one thing (run 2 → 3 three that were chosen
 # together); the main network is the last run, trained longer. The selection half of validation,
-# which chose all this, is shown first; what each step changed is measured on the held-out half.
-# The test columns of the table in section 14 are filled at the very end.
+# which chose all this, is shown first; what each step changed is measured on the held-out half, for
+# these weights: every run has one seed, and section 8 says how far apart seeds lie.
 #
 # | Step | Why |
 # |---|---|
 # | run 1 | a plain start: half the main network's filters, one unit for age, Adam, linear interpolation |
-# | run 1 → 2 | a distribution over ages: neighbouring ages share the credit of an image |
+# | run 1 → 2 | a distribution over ages, with a loss of its own: neighbouring ages share the credit of an image |
 # | run 2 → 3 | Muon with its learning rate and weight decay: updates without dominant directions. No fair race: Muon's settings were chosen among several, Adam's are the usual ones |
 # | run 3 → 4 | cubic splines in augmentation: training pictures nearly as sharp as those to predict (section 3) |
 # | run 4 → 5 | twice the filters: capacity |
-# | run 5 → mtl | 30 epochs in place of 12: the loss was still falling |
+# | run 5 → mtl | 30 epochs in place of 12: more passes, each with other augmentation |
 #
 # If the runs have to be trained, the plan in section 1 says how long the next cell takes.
 
@@ -5098,7 +5151,7 @@ selecting = {
 run_rows = [
     {"Run": name, "Hyperparameters": settings[name]}
     | headline(selecting[name])
-    | {"Training": duration(run["history"]["seconds"])}
+    | {"Training": training_time(run["history"])}
     for name, run in candidates.items()
 ]
 show_table(pd.DataFrame(run_rows))
@@ -5247,6 +5300,9 @@ def merge_runs(kind, runs):
 def sharing_costs(runs, seconds):
     """Sum up what each kind of sharing costs.
 
+    Training times count for the seeds whose networks, of every kind, were all trained
+    on the same hardware.
+
     Parameters
     ----------
     runs : dict[str, list of list of dict]
@@ -5258,20 +5314,30 @@ def sharing_costs(runs, seconds):
     Returns
     -------
     pandas.DataFrame
-        One row per kind: parameters, training time (mean of the seeds), and the
-        prediction time as a multiple of the first row's.
+        One row per kind: parameters, mean training time, and the prediction time as a
+        multiple of the first row's.
     """
     first = seconds[next(iter(runs))]
+    machines = [
+        {run["history"]["hardware"] for parts in of_seed for run in parts}
+        for of_seed in zip(*runs.values(), strict=True)
+    ]
     rows = []
     for kind, seeds in runs.items():
         wholes = [merge_runs(kind, parts)["history"] for parts in seeds]
-        trained = np.mean([whole["seconds"] for whole in wholes])
+        times = [
+            whole["seconds"]
+            for whole, used in zip(wholes, machines, strict=True)
+            if len(used) == 1
+        ]
         rows.append(
             {
                 "Kind": kind,
                 "Networks": len(seeds[0]),
                 "Parameters": f"{wholes[0]['parameters']:,}",
-                "Training, mean of the seeds": duration(trained),
+                f"Training, mean of {len(times)}": duration(np.mean(times))
+                if times
+                else "on unlike machines",
                 "Prediction time": f"{seconds[kind] / first:.2f} ×",
             }
         )
@@ -5321,7 +5387,8 @@ sharing_steps = {
 show_table(steps_table(sharing_steps))
 
 # %% [markdown]
-# And what does each cost? Prediction times are measured here, side by side.
+# And what does each cost? Training times are those of the seeds whose networks were all trained on
+# the same cores; prediction times are measured here, side by side.
 
 # %%
 runs_of = {
@@ -5340,16 +5407,36 @@ single, hard = (
     merge_runs(kind, runs_of[kind][0])["history"]
     for kind in ("single-task", "hard sharing")
 )
+seed_values = {
+    metric: [measure(val, np.ones((1, len(val)), "float32"))[metric][0] for val in vals]
+    for metric in HEADLINE
+    for vals in [held_answers["hard sharing"]]
+}
+seed_spread = {metric: np.ptp(values) for metric, values in seed_values.items()}
+all_changes = [change for step in sharing_steps.values() for change in step.values()]
+shown = any(not low <= 0 <= high for _, low, high in all_changes)
+verdict = (
+    "Sharing makes a difference to the errors, see the table"
+    if shown
+    else "That sharing changes the errors, for better or worse, is not shown"
+)
 apart = [run["history"].get("trunk_distance") for run in sharing.values()]
 apart = np.mean([distance for distance in apart if distance is not None])
 answer(
-    f"Hard sharing against three single-task networks: "
-    f"{describe_changes(sharing_steps['single-task', 'hard sharing'])}. Against soft "
-    f"sharing: {describe_changes(sharing_steps['soft sharing', 'hard sharing'])}. The "
-    f"single-task networks have {single['parameters'] / hard['parameters']:.1f} times "
-    f"its parameters and take {seconds['single-task'] / seconds['hard sharing']:.1f} "
-    f"times as long to predict. In soft sharing, the trunks' distance is "
-    f"{100 * apart:.0f} % of the size of their weights (0 % is hard sharing)."
+    f"{verdict}. What it saves is certain: the single-task networks have "
+    f"{single['parameters'] / hard['parameters']:.1f} times its parameters and take "
+    f"{seconds['single-task'] / seconds['hard sharing']:.1f} times as long to predict. "
+    f"In soft sharing the trunks end {100 * apart:.0f} % of the size of their weights "
+    "apart (0 % is hard sharing)."
+)
+
+# %%
+answer(
+    "With hard sharing alone, seeds differ by up to "
+    f"{seed_spread['age_mae']:.2f} years, "
+    f"{100 * seed_spread['gender_accuracy']:.1f} and "
+    f"{100 * seed_spread['ethnicity_accuracy']:.1f} percentage points: a smaller step "
+    "between single runs, here or in section 7, may be chance."
 )
 
 # %% [markdown]
@@ -6945,12 +7032,13 @@ with SKIPPABLE, chapter("D"):
 
 # %% [markdown]
 # <a id="labels"></a>
-# ## 12 What limits it: the labels, or the number of images?
+# ## 12 How good are the labels, and would more images help?
 #
 # *How good are the labels themselves?* Identical pictures were sometimes labelled twice (section 2,
 # in all three sets). One answer cannot match two labels: on such pictures the mean error of any
-# network is at least half of what the labels differ by. Most pictures have one label, and
-# duplicates need not be typical of them.
+# network is at least half of what the labels differ by. The network's own is that on validation
+# images with a twin, some of which lie in training. Most pictures have one label, and duplicates
+# need not be typical of them.
 
 # %% tags=["functions"]
 def twin_disagreement(table, digest):
@@ -6988,7 +7076,7 @@ def disagreement_table(groups, figures):
     groups : pandas.DataFrame
         As ``twin_disagreement`` returns it.
     figures : dict
-        As ``evaluate`` returns it, of the network.
+        As ``evaluate`` returns it, of the network, on such pictures.
 
     Returns
     -------
@@ -7004,12 +7092,13 @@ def disagreement_table(groups, figures):
         apart = factor * np.array(ends)
         text = f"{{:.1f}} {unit} ({{:.1f}}–{{:.1f}})"
         error = figures[metric] if task == "age" else 1 - figures[metric]
+        own = f"The network's, on {figures['n']} of them"
         rows.append(
             {
                 "Task": task.capitalize(),
                 "Two labels differ by": text.format(*apart),
                 "So the error there is at least": text.format(*apart / 2),
-                "The network's error on validation": f"{factor * error:.1f} {unit}",
+                own: f"{factor * error:.1f} {unit}",
             }
         )
     return pd.DataFrame(rows)
@@ -7048,16 +7137,19 @@ def plot_learning_curve(curve):
 
 # %%
 disagreement = twin_disagreement(table, audit["digest"])
-if len(disagreement):
-    show_table(disagreement_table(disagreement, evaluate(main_val)))
+doubled = audit["digest"].duplicated(keep=False)
+doubled_val = main_val[doubled.loc[main_val.index].to_numpy()]
+if len(disagreement) and len(doubled_val):
+    show_table(disagreement_table(disagreement, evaluate(doubled_val)))
 
 # %%
 found = (
-    f"Two labels of one picture differ by {disagreement['age'].mean():.1f} years in "
-    f"age, in {100 * disagreement['gender'].mean():.0f} % in gender and in "
-    f"{100 * disagreement['ethnicity'].mean():.0f} % in ethnicity (means over "
-    f"{len(disagreement)} groups): on them no network can have a smaller error than "
-    "half of that. How far this holds for pictures with one label is not known."
+    f"The labels of identical pictures differ by {disagreement['age'].mean():.1f} "
+    f"years; {100 * disagreement['gender'].mean():.0f} % of the pairs differ in "
+    f"gender, {100 * disagreement['ethnicity'].mean():.0f} % in ethnicity (means over "
+    f"{len(disagreement)} groups, {100 * doubled.mean():.1f} % of the images): on them "
+    "no network can have a smaller error than half of that. How far this holds for "
+    "pictures with one label is not known."
 )
 answer(found if len(disagreement) else "No two pictures are identical here.")
 
@@ -7065,9 +7157,9 @@ answer(found if len(disagreement) else "No two pictures are identical here.")
 # ### Would more images help?
 #
 # The network of section 8 learns from an eighth, a quarter, half and all of the training images,
-# each seen the more often the fewer they are; one seed each, all other settings as they were chosen
-# for all images. More training images also hold more near-twins of validation images: these are
-# left out.
+# for as many steps each; one seed, all other settings as they were chosen for all images, and the
+# weights of the best epoch as everywhere. More training images also hold more near-twins of
+# validation images: these are left out.
 
 # %%
 curve_runs = {
@@ -7082,9 +7174,18 @@ curve = restrict(curve_val, strangers)
 show_figure(plot_learning_curve({n: evaluate(val) for n, val in curve.items()}))
 
 # %%
-fewer, whole_set = sorted(curve)[-2:]
-doubling = describe_changes(compare(curve[fewer], curve[whole_set]))
-answer(f"From {fewer:,} to {whole_set:,} training images: {doubling}.")
+kept = ", ".join(
+    f"{run['history']['images']:,} images in epoch {run['history']['best_epoch']} of "
+    f"{len(run['history']['epochs']['loss'])}"
+    for run in sorted(curve_runs.values(), key=lambda run: run["history"]["images"])
+)
+sizes = sorted(curve)
+doublings = {
+    f"from {fewer:,} to {more:,}": describe_changes(compare(curve[fewer], curve[more]))
+    for fewer, more in zip(sizes[:-1], sizes[1:], strict=True)
+}
+doublings = "; ".join(f"{step}, {change}" for step, change in doublings.items())
+answer(f"Doubling the images: {doublings}. The best weights are those of {kept}.")
 
 # %% [markdown]
 # <a id="ethics"></a>

@@ -1,0 +1,439 @@
+"""Sections 9 to 11: gender from colour pictures, two branches, a subclassed model."""
+
+import types
+
+import keras
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+
+STAMP = "20170116174525{:03d}"
+
+
+def picture(path, shade=0.5, size=(60, 60), mode="RGB"):
+    """Write a picture of noise around one shade."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(len(path.name)).normal(255 * shade, 30, (*size, 3))
+    image = PIL.Image.fromarray(values.clip(0, 255).astype("uint8")).convert(mode)
+    image.save(path)
+
+
+@pytest.fixture
+def utkface(notebook, tmp_path, monkeypatch):
+    """Write 40 pictures named as UTKFace names them, and the split that knows them."""
+    generator = np.random.default_rng(3)
+    known = {}
+    for number in range(40):
+        age, gender = int(generator.integers(1, 90)), number % 2
+        stamp = STAMP.format(number)
+        picture(
+            tmp_path / "UTKFace" / f"{age}_{gender}_{number % 5}_{stamp}.jpg.chip.jpg",
+            0.3 + 0.4 * gender,
+        )
+        split = "train" if number < 20 else "val" if number < 32 else "test"
+        known[notebook.hash_name(f"{stamp}.jpg.chip.jpg")] = split
+    known = pd.Series(known)
+    monkeypatch.setattr(notebook, "read_split_table", lambda: known)
+    return tmp_path / "UTKFace", known
+
+
+@pytest.fixture
+def colour(notebook, utkface):
+    return notebook.colour_pictures(utkface[0].parent, {"data_name": "utkface"}, "folder")
+
+
+@pytest.fixture
+def small(notebook):
+    """Give what makes a run of a chapter train in seconds."""
+    return {
+        "shape": [32, 32, 3],
+        "batch_size": 8,
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "share": 1.0,
+        "augmentation": "none",
+    }
+
+
+@pytest.fixture
+def chapter(notebook, colour, make_context, tmp_path):
+    """Give sets and contexts of a chapter on the 40 pictures."""
+    sets = {
+        name: (colour["table"][colour["table"]["split"] == name], colour["folder"])
+        for name in notebook.SPLITS
+    }
+    contexts, half = notebook.chapter_context(make_context(tmp_path), colour, sets)
+    return types.SimpleNamespace(sets=sets, contexts=contexts, half=half)
+
+
+class TestChapter:
+    def test_an_error_ends_the_chapter_and_says_why(self, notebook, monkeypatch, capsys):
+        monkeypatch.setattr(notebook, "NOT_DONE", {})
+        done = []
+        with notebook.SKIPPABLE, notebook.chapter("B"):
+            raise ValueError("no such picture")
+        with notebook.SKIPPABLE, notebook.chapter("B"):
+            done.append("B")
+        with notebook.SKIPPABLE, notebook.chapter("B: part"):
+            done.append("part")
+        with notebook.SKIPPABLE, notebook.chapter("C"):
+            done.append("C")
+        assert done == ["C"]
+        assert notebook.NOT_DONE == {"B": "ValueError: no such picture"}
+
+    def test_a_part_fails_alone(self, notebook, monkeypatch):
+        monkeypatch.setattr(notebook, "NOT_DONE", {})
+        done = []
+        with notebook.SKIPPABLE, notebook.chapter("B: VGG16"):
+            raise RuntimeError("no weights")
+        with notebook.SKIPPABLE, notebook.chapter("B"):
+            done.append("B")
+        assert done == ["B"] and list(notebook.NOT_DONE) == ["B: VGG16"]
+
+    def test_what_chapters_does_not_name_is_skipped(self, notebook, monkeypatch):
+        monkeypatch.setattr(notebook, "CHAPTERS", "C")
+        with notebook.SKIPPABLE, notebook.chapter("B"):
+            raise AssertionError("done")
+        assert "gender_baseline" not in notebook.choose_runs("full", "folder")
+        assert "mtl" in notebook.choose_runs("full", "folder")
+
+
+class TestPictures:
+    def test_labels_come_from_names_and_sets_from_time_stamps(self, notebook, utkface):
+        table, faults = notebook.list_utkface(*utkface)
+        assert len(table) == 40 and faults.empty
+        row = table.iloc[7]
+        age, gender, ethnicity, rest = row["img_name"].split("_")
+        assert (row["age"], row["gender"], row["ethnicity"]) == tuple(
+            map(int, (age, gender, ethnicity))
+        )
+        assert row["main_name"] == rest
+        assert table["split"].value_counts().to_dict() == {
+            "train": 20,
+            "val": 12,
+            "test": 8,
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "fault"),
+        [
+            ("39_1_20170116174525999.jpg.chip.jpg", "name that holds no labels"),
+            ("139_1_0_20170116174525001.jpg.chip.jpg", "name that holds no labels"),
+            (
+                "39_1_0_20170116174525999.jpg.chip.jpg",
+                "time stamp that is not in the main assignment",
+            ),
+            ("notes.txt", "file that is not an image"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named(self, notebook, utkface, name, fault):
+        picture(utkface[0] / "whole.jpg")
+        (utkface[0] / "whole.jpg").rename(utkface[0] / name)
+        table, faults = notebook.list_utkface(*utkface)
+        assert len(table) == 40
+        assert faults[["img_name", "fault"]].to_numpy().tolist() == [[name, fault]]
+
+    def test_a_broken_picture_is_named(self, notebook, utkface):
+        path = sorted(utkface[0].iterdir())[3]
+        path.write_bytes(path.read_bytes()[:400])
+        table, faults = notebook.list_utkface(*utkface)
+        assert len(table) == 39
+        assert faults["img_name"].tolist() == [path.name]
+        assert faults["fault"].tolist() == ["broken picture"]
+
+    def test_a_folder_without_such_names_says_how_they_look(self, notebook, tmp_path):
+        picture(tmp_path / "face.jpg")
+        with pytest.raises(ValueError, match="25_0_2_"):
+            notebook.list_utkface(tmp_path, pd.Series(dtype=str))
+
+    @pytest.mark.parametrize(
+        "names", [("Male", "Female"), ("man", "woman"), ("MEN", "Women")]
+    )
+    def test_class_folders_are_found_by_many_names(self, notebook, tmp_path, names):
+        for code, name in enumerate(names):
+            for number in range(2 + code):
+                picture(tmp_path / name / f"{number}.png")
+        (tmp_path / names[0] / "list.txt").write_text("x")
+        assert notebook.has_class_folders(tmp_path)
+        table, faults = notebook.list_class_folders(tmp_path, "foreign_test")
+        assert table["gender"].value_counts().to_dict() == {1: 3, 0: 2}
+        assert table["age"].isna().all()
+        assert faults["fault"].tolist() == ["file that is not an image"]
+
+    def test_an_empty_class_folder_is_named(self, notebook, tmp_path):
+        picture(tmp_path / "Male" / "1.jpg")
+        (tmp_path / "Female").mkdir()
+        with pytest.raises(ValueError, match="female"):
+            notebook.list_class_folders(tmp_path, "foreign_test")
+
+    def test_without_colour_the_grey_pictures_are_enlarged(
+        self, notebook, loaded, data_folder, tmp_path
+    ):
+        data = {"table": loaded[0], "folder": data_folder, "data_name": "mine"}
+        found = notebook.colour_pictures(tmp_path, data, "folder")
+        assert found["data_name"] == "mine-enlarged"
+        assert "without colour" in found["sentence"]
+        assert len(found["table"]) == len(loaded[0])
+
+    def test_class_folders_to_learn_from_come_first(self, notebook, colour, tmp_path):
+        for part in ("train", "test"):
+            for name in ("male", "female"):
+                picture(tmp_path / "gender" / part / name / "1.jpg")
+        for name in ("man", "woman"):
+            picture(tmp_path / "others" / name / "1.jpg")
+        found = notebook.load_gender_data(tmp_path, colour)
+        assert list(found["sets"]) == ["train", "val", "foreign_test"]
+        assert found["data_name"].startswith("own-")
+        assert "others" in found["sentence"]
+
+
+class TestGender:
+    def test_the_baseline_is_the_figure(self, notebook):
+        model = notebook.make_network(notebook.GENDER_BASELINE)
+        assert model.count_params() == 544_593
+        table = notebook.check_baseline(model)
+        assert len(table) == 8 and (table["Built so"] == "yes").all()
+
+    def test_another_network_is_not(self, notebook, tiny):
+        table = notebook.check_baseline(notebook.build_model(tiny))
+        assert table["Built so"].str.startswith("NO").any()
+        assert table["Built so"].iloc[-1].startswith("NO")
+
+    def test_each_trial_changes_one_thing(self, notebook):
+        together = {"optimizer", "learning_rate", "weight_decay"}
+        layout = {"network", "filters", "convolutions", "shared_units", "head_units"}
+        for name, former in notebook.GENDER_TRIALS.items():
+            if former is None:
+                continue
+            before, after = notebook.GENDER_RUNS[former], notebook.GENDER_RUNS[name]
+            changed = {k for k in after if after[k] != before.get(k)}
+            assert (
+                len(changed) == 1
+                or changed == together
+                or changed <= layout | {"dropout"}
+            ), (name, changed)
+
+    def test_it_learns_and_predicts_colour_pictures(self, notebook, chapter, small):
+        settings = notebook.GENDER_BASELINE | small | {"network": "shared trunk"}
+        settings |= {"filters": [8, 8], "convolutions": [1, 1], "epochs": 8}
+        run = notebook.fit_or_load("gender_small", settings, chapter.contexts["train"])
+        assert {"gender_accuracy", "val_gender_accuracy"} <= set(
+            run["history"]["epochs"]
+        )
+        views = notebook.predict_sets(run, chapter.sets, chapter.contexts)
+        assert list(views) == ["val", "test"]
+        figures = notebook.evaluate(views["val"])
+        assert "age_mae" not in figures and figures["gender_auc"] > 0.9
+        notebook.plot_curves(run["history"])
+        notebook.plot_gender(views)
+
+    def test_features_are_computed_once(self, notebook, chapter, monkeypatch, tmp_path):
+        frozen = keras.Sequential(
+            [keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D()]
+        )
+        path = tmp_path / "val.npz"
+        notebook.read_features(frozen, *chapter.sets["val"], path)
+        with np.load(path) as file:
+            assert file["values"].shape == (2, 12, 3)
+            assert np.allclose(file["values"][0], file["values"][1], atol=1e-3)
+        monkeypatch.setattr(notebook, "make_flow", None)
+        notebook.read_features(frozen, *chapter.sets["val"], path)
+
+    def test_a_frozen_network_with_random_weights_goes_the_whole_way(
+        self, notebook, chapter, monkeypatch, tiny
+    ):
+        """VGG16's path, with a small network in its place: no weights, no figures."""
+
+        def small_vgg(name, size):
+            x = inputs = keras.Input((size, size, 3), name="image")
+            x = keras.layers.Conv2D(512, 3, strides=8, activation="relu")(x)
+            return keras.Model(inputs, x, name=name.lower())
+
+        monkeypatch.setattr(notebook, "load_pretrained", small_vgg)
+        settings = notebook.GENDER_RUNS["gender_vgg16"] | {"epochs": 2, "batch_size": 8}
+        run = notebook.learn_from_features(
+            "gender_vgg16", settings, chapter.sets, chapter.contexts, {}
+        )
+        model = notebook.load_network(run)
+        assert model.input_shape == (None, 100, 100, 3)
+        views = notebook.predict_sets(run, chapter.sets, chapter.contexts)
+        assert views["test"]["gender_probability"].between(0, 1).all()
+        monkeypatch.setattr(notebook, "build_frozen", None)
+        again = notebook.learn_from_features(
+            "gender_vgg16", settings, chapter.sets, chapter.contexts, {}
+        )
+        assert not again["trained_here"]
+
+    @pytest.mark.parametrize("name", ["VGG16", "ResNet50"])
+    def test_missing_weights_say_what_to_do(self, notebook, name, offline, monkeypatch, tmp_path):
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        monkeypatch.setattr(
+            keras.applications,
+            name,
+            lambda **options: (_ for _ in ()).throw(Exception("URL fetch failure")),
+        )
+        with pytest.raises(RuntimeError, match=notebook.PRETRAINED_FILES[name]):
+            notebook.load_pretrained(name, 100)
+
+    def test_levels_are_those_of_imagenet(self, notebook, monkeypatch):
+        monkeypatch.setattr(
+            keras.applications,
+            "VGG16",
+            lambda include_top, weights, input_shape: keras.Sequential(
+                [keras.Input(input_shape), keras.layers.Identity()]
+            ),
+        )
+        model = notebook.load_pretrained("VGG16", 32)
+        pictures = np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32")
+        expected = keras.applications.vgg16.preprocess_input(255 * pictures.copy())
+        assert np.allclose(model.predict(pictures, verbose=0), expected, atol=1e-2)
+
+
+class TestBranches:
+    def test_the_subset_is_seeded_and_keeps_the_sets(self, notebook, colour):
+        sizes = {"train": 10, "val": 100}
+        first, again = (notebook.draw_subset(colour["table"], sizes) for _ in range(2))
+        assert first["train"].equals(again["train"])
+        assert len(first["train"]) == 10 and len(first["val"]) == 12
+        assert (first["train"]["split"] == "train").all()
+
+    def test_model_a_is_what_the_assignment_describes(self, notebook):
+        model = notebook.make_network(notebook.TWO_BRANCHES)
+        kinds = [type(layer).__name__ for layer in model.layers if "shared" in layer.name]
+        assert kinds == [
+            "Conv2D",
+            "Conv2D",
+            "MaxPooling2D",
+            "BatchNormalization",
+            "Conv2D",
+            "MaxPooling2D",
+        ]
+        for task in ("age", "gender"):
+            own = [layer for layer in model.layers if layer.name.startswith(f"{task}_")]
+            names = [type(layer).__name__ for layer in own]
+            assert names[:8] == [
+                "Conv2D",
+                "MaxPooling2D",
+                "BatchNormalization",
+                "Conv2D",
+                "MaxPooling2D",
+                "BatchNormalization",
+                "Conv2D",
+                "Flatten",
+            ]
+            assert names.count("Dense") >= 2 and names.count("Dropout") >= 2
+        run = notebook.TWO_BRANCHES
+        assert run["loss_weights"] == {"age": 0.1, "gender": 1.0}
+        assert run["losses"]["age"] == "mse" and run["batch_size"] == 64
+        assert model.input_shape == (None, 128, 128, 3)
+
+    def test_it_trains_and_is_kept_as_h5(self, notebook, chapter, small, tmp_path):
+        settings = notebook.TWO_BRANCHES | small | {"filters": [4] * 6, "head_units": [8, 8]}
+        run = notebook.fit_or_load("age_gender_A", settings, chapter.contexts["train"])
+        assert "age_mae" in run["history"]["epochs"]
+        model = notebook.load_network(run)
+        notebook.save_h5(model, tmp_path / "age_gender_A.h5")
+        again = keras.models.load_model(tmp_path / "age_gender_A.h5", compile=False)
+        pictures = np.random.default_rng(0).random((3, 32, 32, 3))
+        ours, theirs = (m.predict(pictures, verbose=0) for m in (model, again))
+        assert np.allclose(ours["age"], theirs["age"], atol=1e-4)
+
+    def test_model_b_is_built_on_resnet50(self, notebook, monkeypatch, small):
+        def no_weights(name, size):
+            network = keras.applications.ResNet50(
+                include_top=False, weights=None, input_shape=(size, size, 3)
+            )
+            return network
+
+        monkeypatch.setattr(notebook, "load_pretrained", no_weights)
+        settings = notebook.BRANCH_RUNS["age_gender_B"] | small
+        model = notebook.make_network(settings)
+        assert set(model.output_names) == {"age", "gender"}
+        assert model.count_params() > 23_000_000
+
+
+class TestSubclassed:
+    @pytest.fixture
+    def settings(self, notebook, small):
+        return notebook.AGE_SUBCLASSED | small | {"filters": [8, 8], "shared_units": 8}
+
+    def test_it_is_a_class_and_has_a_loop_of_its_own(self, notebook, settings):
+        model = notebook.make_network(settings)
+        assert isinstance(model, keras.Model) and type(model) is notebook.AgeEstimator
+
+    @pytest.mark.parametrize("answer", ["relu", "linear", "classes"])
+    @pytest.mark.parametrize("informed", [False, True])
+    def test_every_variant_trains_resumes_and_predicts(
+        self, notebook, chapter, settings, answer, informed
+    ):
+        settings = settings | {"answer": answer, "informed": informed}
+        run = notebook.fit_or_load(f"age_{answer}", settings, chapter.contexts["train"])
+        epochs = run["history"]["epochs"]
+        assert {"loss", "val_loss", "age_mae", "val_age_mae"} <= set(epochs)
+        assert len(epochs["loss"]) == 2
+        view = notebook.predict_or_load(
+            run, chapter.sets["test"][0], chapter.contexts["test"]
+        )
+        assert np.isfinite(notebook.evaluate(view)["age_mae"])
+
+    def test_exported_it_answers_the_same(self, notebook, settings):
+        model = notebook.make_network(settings)
+        pictures = np.random.default_rng(0).random((3, 32, 32, 3)).astype("float32")
+        ours = model(pictures)["age"]
+        theirs = model.as_functional().predict(pictures, verbose=0)["age"]
+        assert np.allclose(ours, theirs, atol=1e-3)
+
+    def test_the_loop_learns(self, notebook, chapter, settings):
+        settings = settings | {"epochs": 12, "learning_rate": 5e-3}
+        run = notebook.fit_or_load("age_learns", settings, chapter.contexts["train"])
+        losses = run["history"]["epochs"]["loss"]
+        assert losses[-1] < losses[0]
+
+    def test_it_goes_on_where_it_was_cut_off(
+        self, notebook, chapter, settings, monkeypatch
+    ):
+        settings = settings | {"epochs": 4}
+        original = notebook.Progress.on_epoch_end
+
+        def cut_off(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+            original(self, epoch, logs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(notebook.Progress, "on_epoch_end", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                notebook.fit_or_load("age_cut", settings, chapter.contexts["train"])
+        seen = []
+        monkeypatch.setattr(
+            notebook.Progress,
+            "on_epoch_end",
+            lambda self, epoch, logs=None: (
+                seen.append(epoch),
+                original(self, epoch, logs),
+            ),
+        )
+        run = notebook.fit_or_load("age_cut", settings, chapter.contexts["train"])
+        assert seen == [2, 3]
+        assert len(run["history"]["epochs"]["loss"]) == 4
+
+    def test_sizes_are_those_of_the_layers(self, notebook, settings):
+        model = notebook.make_network(settings)
+        table = notebook.size_table(model)
+        assert table["Size"].iloc[0] == "32 × 32 × 3"
+        assert table["Size"].iloc[-1] == "1"
+        total = table["Parameters"].str.replace(",", "").astype(int).sum()
+        assert total == model.count_params()
+
+    def test_told_a_guess_it_keeps_the_true_labels(self, notebook, chapter, settings):
+        settings = settings | {"informed": True}
+        run = notebook.fit_or_load("age_informed", settings, chapter.contexts["train"])
+        table = chapter.sets["test"][0]
+        guessed = table.assign(gender_probability=0.5)
+        true = notebook.predict_or_load(run, table, chapter.contexts["test"])
+        found = notebook.predict_informed(
+            run, table, guessed, chapter.contexts["test"]
+        )
+        assert (found["gender"] == table["gender"]).all()
+        assert not np.allclose(found["age_predicted"], true["age_predicted"])
