@@ -1233,8 +1233,9 @@ GENDER_RUNS = {
     "gender_trial5": GENDER_MUON,
     "gender_trial6": GENDER_MUON | {"activation": "elu"},
     "gender_trial7": GENDER_WIDE,
-    "gender_improved": GENDER_WIDE
-    | {"convolutions": [1, 1, 2, 2, 1], "share": 1.0, "epochs": 20, "patience": 20},
+    "gender_improved": GENDER_MUON
+    | {"activation": "elu", "share": 1.0, "epochs": 20, "patience": 20}
+    | {"filters": [16, 32, 64, 128, 256], "convolutions": [1, 1, 2, 2, 2]},
     "gender_vgg16": GENDER_HEAD | {"features": "VGG16", "feature_count": 512},
     "gender_mtl_transfer": GENDER_HEAD | {"features": "mtl", "feature_count": 256},
 }
@@ -1251,7 +1252,7 @@ TWO_BRANCHES = MAIN_RUN | {  # of assignment C
     "network": "two branches",
     "shape": [128, 128, 3],
     "tasks": ["age", "gender"],
-    "filters": [16, 32, 32, 64, 64, 128],
+    "filters": [16, 16, 32, 64, 64, 128],
     "head_units": [128, 64],
     "dropout": 0.3,
     "age_head": "scalar",
@@ -1262,8 +1263,8 @@ TWO_BRANCHES = MAIN_RUN | {  # of assignment C
     "optimizer": "adam",
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
-    "epochs": 40,
-    "patience": 40,
+    "epochs": 30,
+    "patience": 30,
 }
 BRANCH_TRIAL = TWO_BRANCHES | {"epochs": 10, "patience": 10}
 BRANCH_SEEDS = {
