@@ -315,7 +315,12 @@ class Predictor:
         import keras  # takes seconds: after the arguments were checked
 
         self.model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if len(self.model.inputs) != 1:
+            raise ValueError(f"{path} wants more than a picture: use another model")
         _, self.size, _, self.channels = self.model.input_shape
+        self.tasks = list(
+            self.outputs(np.zeros((1, self.size, self.size, self.channels)))
+        )
         beside = path.with_name(f"{path.stem}_intervals.json")
         self.intervals = json.loads(beside.read_text()) if beside.exists() else None
         faces = ROOT / "data" / "sample" / "face_model.npz"
@@ -328,11 +333,18 @@ class Predictor:
     def columns(self):
         """Names of the columns of an answer, in order."""
         names = ["file"]
-        if "age" in self.model.output_names:
+        if "age" in self.tasks:
             names += ["age"] + ["age_low", "age_high"] * bool(self.intervals)
-        names += ["female"] * ("gender" in self.model.output_names)
-        names += [*ETHNICITIES] * ("ethnicity" in self.model.output_names)
+        names += ["female"] * ("gender" in self.tasks)
+        names += [*ETHNICITIES] * ("ethnicity" in self.tasks)
         return [*names, "note"]
+
+    def outputs(self, batch):
+        """Run the network on a batch of levels from 0 to 1: outputs by task."""
+        outputs = self.model.predict_on_batch(batch.astype("float32"))
+        if isinstance(outputs, dict):
+            return outputs
+        return {self.model.output_names[0]: outputs}
 
     def answer(self, pictures):
         """Predict a few pictures, each averaged with its mirror image.
@@ -350,11 +362,7 @@ class Predictor:
         shape = self.size, self.channels
         batch = np.stack([prepare(picture, *shape) for picture in pictures])
         batch = batch.astype("float32") / 255
-        views = [self.model.predict_on_batch(x) for x in (batch, batch[:, :, ::-1])]
-        views = [
-            view if isinstance(view, dict) else {self.model.output_names[0]: view}
-            for view in views
-        ]
+        views = [self.outputs(x) for x in (batch, batch[:, :, ::-1])]
         outputs = {task: (views[0][task] + views[1][task]) / 2 for task in views[0]}
         columns = {}
         if "age" in outputs:

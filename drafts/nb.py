@@ -325,6 +325,8 @@ def chapter(name):
     except Exception as why:  # whatever it is, the other chapters go on
         NOT_DONE[name] = f"{type(why).__name__}: {why}".replace("\n", " ")
         show_table(pd.DataFrame({"Not done": [name], "Why": [NOT_DONE[name]]}))
+    finally:
+        keras.utils.clear_session()  # frees the memory of the cell's networks
 
 # %%
 if tf is not None:  # it warns of every further model: this notebook loads a dozen
@@ -1234,9 +1236,9 @@ GENDER_RUNS = {
     "gender_trial6": GENDER_MUON | {"activation": "elu"},
     "gender_trial7": GENDER_WIDE,
     "gender_improved": GENDER_MUON
-    | {"activation": "elu", "share": 1.0, "epochs": 20, "patience": 20}
+    | {"activation": "elu", "share": 1.0, "epochs": 16, "patience": 16}
     | {"filters": [16, 32, 64, 128, 256], "convolutions": [1, 1, 2, 2, 2]},
-    "gender_vgg16": GENDER_HEAD | {"features": "VGG16", "feature_count": 512},
+    "gender_vgg16": GENDER_HEAD | {"pretrained": "VGG16", "feature_count": 512},
     "gender_mtl_transfer": GENDER_HEAD | {"features": "mtl", "feature_count": 256},
 }
 GENDER_TRIALS = {  # what each changes one thing of
@@ -1280,7 +1282,8 @@ BRANCH_TRIALS = {
 }
 BRANCH_RUNS = BRANCH_SEEDS | BRANCH_TRIALS | {
     "age_gender_B": TWO_BRANCHES
-    | {"network": "resnet50", "learning_rate": 1e-4, "epochs": 10, "patience": 10},
+    | {"network": "resnet50", "pretrained": "ResNet50"}
+    | {"learning_rate": 1e-4, "epochs": 10, "patience": 10},
 }
 AGE_SUBCLASSED = MAIN_RUN | {  # of assignment D
     "network": "age estimator",
@@ -1293,8 +1296,8 @@ AGE_SUBCLASSED = MAIN_RUN | {  # of assignment D
     "augmentation": "mild, linear",
     "batch_size": 64,
     "share": 1 / 3,
-    "epochs": 15,
-    "patience": 15,
+    "epochs": 12,
+    "patience": 12,
 }
 AGE_RUNS = {
     "age_subclassed": AGE_SUBCLASSED,
@@ -1404,6 +1407,35 @@ def count_images(available, hyperparameters):
     return round(hyperparameters["share"] * most)
 
 
+PRETRAINED_FILES = {  # of ImageNet, by network of keras.applications
+    "VGG16": "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "ResNet50": "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+}
+
+
+def waits_for_imagenet(hyperparameters):
+    """Tell whether a run starts from weights of ImageNet that are not here yet.
+
+    Parameters
+    ----------
+    hyperparameters : dict
+
+    Returns
+    -------
+    bool
+    """
+    network = hyperparameters.get("pretrained")
+    if network is None:
+        return False
+    home = os.environ.get("KERAS_HOME", pathlib.Path.home() / ".keras")
+    folder = pathlib.Path(IMAGENET) if IMAGENET else pathlib.Path(home) / "models"
+    return not (folder / PRETRAINED_FILES[network]).exists()
+
+
+WAITS = "waits for ImageNet's weights"
+DOES_HERE = ("trains it", "goes on with it")
+
+
 def plan_runs(runs, images, *where):
     """Say which runs are loaded, which are trained, and how long that takes.
 
@@ -1435,6 +1467,8 @@ def plan_runs(runs, images, *where):
         if stem is None:
             goes_on = of_run(own, ".partial").exists()
             does = "goes on with it" if goes_on else "trains it"
+            if waits_for_imagenet(hyperparameters):
+                does = WAITS
             seconds = hyperparameters["epochs"] * used / speed
         else:
             does = "loads it"
@@ -1532,19 +1566,25 @@ rows = [
         "Section": section,
         "Trainings": len(part),
         "Loaded": (part["This run"] == "loads it").sum(),
-        "Done here": ", ".join(part["Training"][part["This run"] != "loads it"]),
-        "They take, or took": duration(part["seconds"].sum()),
+        "Done here": ", ".join(part["Training"][part["This run"].isin(DOES_HERE)]),
+        "They take, or took": duration(part["seconds"][part["This run"] != WAITS].sum()),
     }
     for section, part in plan.groupby(plan["Training"].map(sections), sort=False)
 ]
 show_table(pd.DataFrame(rows))
 
 # %%
-to_train = plan[plan["This run"] != "loads it"]
+to_train = plan[plan["This run"].isin(DOES_HERE)]
 wait = f", in about {duration(to_train['seconds'].sum())} on two cores"
+waiting = plan[plan["This run"] == WAITS]
+fetched = (
+    f" {', '.join(waiting['Training'])} would take about "
+    f"{duration(waiting['seconds'].sum())}, if ImageNet's weights can be fetched."
+)
 answer(
-    f"{len(plan) - len(to_train)} of {len(plan)} trainings are loaded, {len(to_train)} "
-    f"are done here{wait if len(to_train) else ''}; all else takes a few minutes."
+    f"{(plan['This run'] == 'loads it').sum()} of {len(plan)} trainings are loaded, "
+    f"{len(to_train)} are done here{wait if len(to_train) else ''}; all else takes "
+    f"a few minutes.{fetched if len(waiting) else ''}"
 )
 
 # %% [markdown]
@@ -3901,9 +3941,12 @@ def predict_or_load(run, table, context, variant=""):
         model = load_network(run)
         save_predictions(path, predict_table(model, table, context["folder"]))
     predictions = load_predictions(path, table)
-    if len(predictions) < len(table):
-        lost = len(table) - len(predictions)
-        print(f"{run['name']}: {lost} pictures of {split} have no saved prediction")
+    lost = len(table) - len(predictions)
+    if not lost:
+        return predictions
+    if of_run(run["stem"], ".keras").exists():  # other pictures than the saved ones
+        return predict_table(load_network(run), table, context["folder"])
+    print(f"{run['name']}: {lost} pictures of {split} have no saved prediction")
     return predictions
 
 # %% tags=["functions"]
@@ -4631,7 +4674,7 @@ answer(found.replace("-", "−"))
 
 # %%
 model = load_network(main)
-model.compile(loss={task: LOSSES[task] for task in LABELS}, metrics=METRICS)
+model.compile(loss={task: LOSSES[task] for task in LABELS}, metrics={**METRICS})
 evaluation = model.evaluate(LabelledBatches(test_flow), return_dict=True, verbose=0)
 keras_names = {metric: evaluation[metric] for metric in HEADLINE}
 show_table(
@@ -4691,6 +4734,7 @@ def results_table(results):
         {
             "Assignment": row["chapter"],
             "Model": row["model"],
+            "Data": row["data"],
             "Set": row["split"].replace("_", " ").replace("val", "validation"),
             "Images": f"{row['n']:,}",
         }
@@ -5993,12 +6037,6 @@ with SKIPPABLE, chapter("B"):
 # 48×48 grey levels of the same training people: it transfers to no new task, but to other pictures.
 
 # %% tags=["functions"]
-PRETRAINED_FILES = {
-    "VGG16": "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    "ResNet50": "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-}
-
-
 def load_pretrained(name, size):
     """Load a network of ``keras.applications`` without its classifier.
 
@@ -6013,7 +6051,8 @@ def load_pretrained(name, size):
     -------
     keras.Model
         From pictures in [0, 1] to feature maps. The weights come from the folder
-        ``IMAGENET``, or are downloaded once into ``~/.keras/models``.
+        ``IMAGENET``; where it is not set, they are downloaded once into
+        ``~/.keras/models``.
 
     Raises
     ------
@@ -6022,7 +6061,7 @@ def load_pretrained(name, size):
     """
     file = PRETRAINED_FILES[name]
     local = pathlib.Path(IMAGENET) / file
-    weights = str(local) if IMAGENET and local.exists() else "imagenet"
+    weights = str(local) if IMAGENET else "imagenet"
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds: no endless wait where nothing answers
     try:
@@ -6045,13 +6084,14 @@ def load_pretrained(name, size):
     return keras.Model(inputs, network(x, training=False), name=name.lower())
 
 
-def build_frozen(features, runs):
+def build_frozen(hyperparameters, runs):
     """Build the frozen network whose features a run learns from.
 
     Parameters
     ----------
-    features : str
-        ``"VGG16"``, or the name of a run whose trunk is taken.
+    hyperparameters : dict
+        ``pretrained``, a network of ``keras.applications``, or ``features``, the name
+        of a run whose trunk is taken.
     runs : dict[str, dict]
         As ``fit_or_load`` returns them, by name.
 
@@ -6061,13 +6101,15 @@ def build_frozen(features, runs):
         From pictures in [0, 1] to features ``(batch, n)``: VGG16's last feature maps
         averaged over the places, or the trunk's ``Dense`` layer.
     """
-    if features in PRETRAINED_FILES:
-        network = load_pretrained(features, 100)
+    if "pretrained" in hyperparameters:
+        name = hyperparameters["pretrained"]
+        network = load_pretrained(name, hyperparameters["shape"][0])
         x = keras.layers.GlobalAveragePooling2D(name="features")(network.output)
     else:
-        network = load_network(runs[features])
+        name = hyperparameters["features"]
+        network = load_network(runs[name])
         x = network.get_layer("shared_dense").output
-    frozen = keras.Model(network.input, x, name=f"{features.lower()}_features")
+    frozen = keras.Model(network.input, x, name=f"{name.lower()}_features")
     frozen.trainable = False
     return frozen
 
@@ -6199,7 +6241,7 @@ def learn_from_features(name, hyperparameters, sets, contexts, runs):
     ----------
     name : str
     hyperparameters : dict
-        ``features`` names the frozen network, see ``build_frozen``.
+        As for ``build_feature_head``, and see ``build_frozen``.
     sets : dict[str, tuple]
         Table and folder by set.
     contexts : dict[str, dict]
@@ -6216,7 +6258,7 @@ def learn_from_features(name, hyperparameters, sets, contexts, runs):
     where = context["data_name"], context["model_dir"], context["shipped"]
     own, finished = find_run(name, hyperparameters, *where)
     if finished is None:
-        frozen = build_frozen(hyperparameters["features"], runs)
+        frozen = build_frozen(hyperparameters, runs)
         kept = of_run(own, ".features")
         for part in ("train", "val"):
             read_features(frozen, *sets[part], kept / f"{part}.npz")
@@ -6227,6 +6269,10 @@ def learn_from_features(name, hyperparameters, sets, contexts, runs):
         head = load_network(run)
         whole = keras.Model(frozen.input, head(frozen.output), name=frozen.name)
         whole.save(weights)
+        counts = {"parameters": whole.count_params(), "trained": head.count_params()}
+        run["history"] |= counts
+        text = json.dumps(run["history"], indent=1) + "\n"
+        of_run(run["stem"], ".json").write_text(text)
         shutil.rmtree(kept)
     return run
 
@@ -6467,7 +6513,8 @@ def build_fine_tuned(hyperparameters):
     Parameters
     ----------
     hyperparameters : dict
-        ``shape``, ``tasks``, ``seed``, and as for ``dense_branch``.
+        ``pretrained`` (see ``load_pretrained``), ``shape``, ``tasks``, ``seed``, and as
+        for ``dense_branch``.
 
     Returns
     -------
@@ -6481,7 +6528,8 @@ def build_fine_tuned(hyperparameters):
         If the weights cannot be had, see ``load_pretrained``.
     """
     keras.utils.set_random_seed(hyperparameters["seed"])
-    network = load_pretrained("ResNet50", picture_shape(hyperparameters)[0])
+    size = picture_shape(hyperparameters)[0]
+    network = load_pretrained(hyperparameters["pretrained"], size)
     outputs = {}
     for task in hyperparameters["tasks"]:
         x = keras.layers.Flatten(name=f"{task}_flatten")(network.output)

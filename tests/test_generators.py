@@ -120,7 +120,7 @@ def test_mirrored_batches_are_the_same_pictures_turned_round(
         notebook.make_datagen(), parts["val"], data_folder / "images", batch_size=20
     )
     images, labels = collect(notebook.LabelledBatches(flow))
-    turned, same = collect(notebook.MirroredBatches(flow))
+    turned, same = collect(notebook.LabelledBatches(flow, mirrored=True))
     np.testing.assert_array_equal(turned[:, :, ::-1], images)
     assert (turned != images).any(axis=(1, 2, 3)).all()
     assert {task: label.tolist() for task, label in same.items()} == {

@@ -9,6 +9,7 @@ import pytest
 
 FIELDS = ("chapter", "model", "data", "split", "n", "parameters", "epochs")
 FIELDS += ("train_seconds", "hardware", "seed")
+INTERVALS = {"from": [0.0, 30.0], "low": [-4.0, -9.0], "high": [5.0, 8.0]}
 README = "# Title\n\n<!-- results:begin -->\nold\n<!-- results:end -->\n\nThe end.\n"
 
 
@@ -101,11 +102,13 @@ class TestPublish:
         monkeypatch.chdir(tmp_path)
         for split in ("train", "val"):
             notebook.predict_or_load(trained, parts[split], context)
-        notebook.publish_all({"mtl": trained, "run1": trained}, rows, folder)
+        runs = {"mtl": trained, "run1": trained}
+        notebook.publish_all(runs, rows, {"mtl": INTERVALS}, folder)
         return folder
 
-    def test_only_the_main_network_ships_its_weights(self, shipped):
-        expected = {"mtl.keras", "README.md"} | {
+    def test_only_named_networks_ship_their_weights(self, notebook, shipped):
+        assert "run1" not in notebook.SHIPPED_MODELS
+        expected = {"mtl.keras", "mtl_intervals.json", "README.md"} | {
             f"{name}{ending}"
             for name in ("mtl", "run1")
             for ending in (".json", "_train.npz", "_val.npz", "_test.npz")
@@ -139,5 +142,5 @@ class TestPublish:
     ):
         before = {path: path.read_bytes() for path in shipped.iterdir()}
         runs = {name: trained | {"stem": shipped / name} for name in ("mtl", "run1")}
-        notebook.publish_all(runs, rows, shipped)
+        notebook.publish_all(runs, rows, {"mtl": INTERVALS}, shipped)
         assert before == {path: path.read_bytes() for path in shipped.iterdir()}

@@ -68,10 +68,8 @@ class TestRuns:
             assert run["patience"] >= run["epochs"]
 
     def test_every_run_has_a_name_of_its_own(self, notebook):
-        groups = [notebook.MAIN_SEEDS, notebook.FIVE_RUNS, notebook.STUDY_RUNS]
-        groups += [notebook.SHARING_RUNS, notebook.CURVE_RUNS]
-        names = [name for group in groups for name in group]
-        assert len(names) == len(set(names))
+        names = [name for group in notebook.RUN_GROUPS.values() for name in group]
+        assert len(names) == len(set(names)) == len(notebook.ALL_RUNS)
 
     def test_every_kind_of_sharing_has_a_colour(self, notebook):
         assert tuple(notebook.SHARING_KINDS) == KINDS
