@@ -3338,7 +3338,8 @@ def make_callbacks(name, hyperparameters, partial, log_dir):
     list of keras.callbacks.Callback
     """
     log = partial / "log.csv"
-    past = read_log(log)["val_loss"].tolist() if log.exists() else []
+    begun = log.exists() and log.stat().st_size > 0  # empty: cut in the first epoch
+    past = read_log(log)["val_loss"].tolist() if begun else []
     return [
         Progress(name, hyperparameters["epochs"]),
         keras.callbacks.TensorBoard(str(log_dir), write_graph=False),
@@ -6571,7 +6572,7 @@ def plot_models(histories):
     first = next(iter(histories.values()))["epochs"]
     curves = {key: curve for key, curve in CURVES.items() if key in first}
     shape = {"figsize": (4.5 * len(curves), 3), "layout": "constrained"}
-    figure, axes = plt.subplots(1, len(curves), **shape)
+    figure, (axes,) = plt.subplots(1, len(curves), squeeze=False, **shape)
     for axis, (key, (title, unit, _)) in zip(axes, curves.items(), strict=True):
         factor = 100 if "%" in unit else 1
         for number, (name, history) in enumerate(histories.items()):
