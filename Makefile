@@ -27,7 +27,7 @@ unexport JUPYTER_PATH
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help run test stress lint lab tensorboard publish clean
+.PHONY: help run test stress lint lab tensorboard handin publish clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,10 @@ lab: $(VENV)/run.stamp  ## open the notebook in JupyterLab (seconds)
 tensorboard: $(VENV)/run.stamp  ## show the training curves in logs/ in the browser (seconds)
 	$(ANNOUNCE)
 	@$(ACTIVATE) tensorboard --logdir logs $(ARGS)
+
+handin: $(VENV)/run.stamp  ## assignment B's report and code as one zip file: make handin GROUP=1 STUDENTS="Name, number; Name, number" (seconds)
+	$(ANNOUNCE)
+	@$(ACTIVATE) python handin.py --group "$(GROUP)" --students "$(STUDENTS)" $(ARGS)
 
 # The committed outputs are those of a plain Run All, without the times of its cells.
 publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (2 minutes)

@@ -40,7 +40,9 @@ def utkface(notebook, tmp_path, monkeypatch):
 
 @pytest.fixture
 def colour(notebook, utkface):
-    return notebook.colour_pictures(utkface[0].parent, {"data_name": "utkface"}, "folder")
+    return notebook.colour_pictures(
+        utkface[0].parent, {"data_name": "utkface"}, "folder"
+    )
 
 
 @pytest.fixture
@@ -68,7 +70,9 @@ def chapter(notebook, colour, make_context, tmp_path):
 
 
 class TestChapter:
-    def test_an_error_ends_the_chapter_and_says_why(self, notebook, monkeypatch, capsys):
+    def test_an_error_ends_the_chapter_and_says_why(
+        self, notebook, monkeypatch, capsys
+    ):
         monkeypatch.setattr(notebook, "NOT_DONE", {})
         done = []
         with notebook.SKIPPABLE, notebook.chapter("B"):
@@ -90,6 +94,20 @@ class TestChapter:
         with notebook.SKIPPABLE, notebook.chapter("B"):
             done.append("B")
         assert done == ["B"] and list(notebook.NOT_DONE) == ["B: VGG16"]
+
+    def test_what_several_need_ends_all_of_them(self, notebook, monkeypatch):
+        monkeypatch.setattr(notebook, "NOT_DONE", {})
+        monkeypatch.setattr(notebook, "CHAPTERS", "D")
+        done = []
+        with notebook.SKIPPABLE, notebook.chapter("BCD"):
+            done.append("pictures")
+        with notebook.SKIPPABLE, notebook.chapter("BCD"):
+            raise ValueError("no pictures")
+        for name in "BCD":
+            with notebook.SKIPPABLE, notebook.chapter(name):
+                done.append(name)
+        assert done == ["pictures"]
+        assert notebook.NOT_DONE == dict.fromkeys("BCD", "ValueError: no pictures")
 
     def test_what_chapters_does_not_name_is_skipped(self, notebook, monkeypatch):
         monkeypatch.setattr(notebook, "CHAPTERS", "C")
@@ -240,6 +258,24 @@ class TestGender:
         monkeypatch.setattr(notebook, "make_flow", None)
         notebook.read_features(frozen, *chapter.sets["val"], path)
 
+    def test_other_pictures_than_the_saved_are_predicted(
+        self, notebook, chapter, small
+    ):
+        """As a user's own foreign set is, by weights that the repository ships."""
+        settings = notebook.GENDER_RUNS["gender_trial2"] | small
+        context = chapter.contexts["train"]
+        run = notebook.fit_or_load("gender_trial2", settings, context)
+        run["trained_here"] = False
+        rows = chapter.sets["test"][0]
+        path = notebook.of_run(run["stem"], "_test.npz")
+        first = notebook.predict_or_load(run, rows[:3], context)
+        kept = path.read_bytes()
+        whole = notebook.predict_or_load(run, rows, context)
+        assert len(first) == 3 and len(whole) == len(rows)
+        assert path.read_bytes() == kept
+        columns = ["gender_probability"]
+        assert np.allclose(whole[:3][columns], first[columns], atol=1e-3)
+
     def test_a_frozen_network_with_random_weights_goes_the_whole_way(
         self, notebook, chapter, monkeypatch, tiny
     ):
@@ -266,7 +302,9 @@ class TestGender:
         assert not again["trained_here"]
 
     @pytest.mark.parametrize("name", ["VGG16", "ResNet50"])
-    def test_missing_weights_say_what_to_do(self, notebook, name, offline, monkeypatch, tmp_path):
+    def test_missing_weights_say_what_to_do(
+        self, notebook, name, offline, monkeypatch, tmp_path
+    ):
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
         monkeypatch.setattr(
             keras.applications,
@@ -275,6 +313,30 @@ class TestGender:
         )
         with pytest.raises(RuntimeError, match=notebook.PRETRAINED_FILES[name]):
             notebook.load_pretrained(name, 100)
+
+    @pytest.mark.parametrize("name", ["VGG16", "ResNet50"])
+    def test_a_folder_without_the_weights_is_not_passed_over(
+        self, notebook, name, monkeypatch, tmp_path
+    ):
+        monkeypatch.setattr(notebook, "IMAGENET", str(tmp_path))
+        settings = {"pretrained": name}
+        assert notebook.waits_for_imagenet(settings)
+        with pytest.raises(RuntimeError, match=notebook.PRETRAINED_FILES[name]):
+            notebook.load_pretrained(name, 100)
+        (tmp_path / notebook.PRETRAINED_FILES[name]).touch()
+        assert not notebook.waits_for_imagenet(settings)
+
+    def test_a_local_file_of_weights_is_taken(self, notebook, monkeypatch, tmp_path):
+        network = keras.applications.VGG16(
+            include_top=False, weights=None, input_shape=(32, 32, 3)
+        )
+        path = tmp_path / notebook.PRETRAINED_FILES["VGG16"]
+        network.save(path)  # the old format, as ImageNet's weights have it
+        monkeypatch.setattr(notebook, "IMAGENET", str(tmp_path))
+        model = notebook.load_pretrained("VGG16", 32)
+        found = model.get_layer("vgg16").get_weights()
+        for mine, theirs in zip(found, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
 
     def test_levels_are_those_of_imagenet(self, notebook, monkeypatch):
         monkeypatch.setattr(
@@ -300,7 +362,9 @@ class TestBranches:
 
     def test_model_a_is_what_the_assignment_describes(self, notebook):
         model = notebook.make_network(notebook.TWO_BRANCHES)
-        kinds = [type(layer).__name__ for layer in model.layers if "shared" in layer.name]
+        kinds = [
+            type(layer).__name__ for layer in model.layers if "shared" in layer.name
+        ]
         assert kinds == [
             "Conv2D",
             "Conv2D",
@@ -329,7 +393,9 @@ class TestBranches:
         assert model.input_shape == (None, 128, 128, 3)
 
     def test_it_trains_and_is_kept_as_h5(self, notebook, chapter, small, tmp_path):
-        settings = notebook.TWO_BRANCHES | small | {"filters": [4] * 6, "head_units": [8, 8]}
+        settings = (
+            notebook.TWO_BRANCHES | small | {"filters": [4] * 6, "head_units": [8, 8]}
+        )
         run = notebook.fit_or_load("age_gender_A", settings, chapter.contexts["train"])
         assert "age_mae" in run["history"]["epochs"]
         model = notebook.load_network(run)
@@ -432,8 +498,6 @@ class TestSubclassed:
         table = chapter.sets["test"][0]
         guessed = table.assign(gender_probability=0.5)
         true = notebook.predict_or_load(run, table, chapter.contexts["test"])
-        found = notebook.predict_informed(
-            run, table, guessed, chapter.contexts["test"]
-        )
+        found = notebook.predict_informed(run, table, guessed, chapter.contexts["test"])
         assert (found["gender"] == table["gender"]).all()
         assert not np.allclose(found["age_predicted"], true["age_predicted"])

@@ -527,6 +527,13 @@ class TestInterruption:
             model.get_layer("shared_conv1_1").get_weights()[0], first.weights[0][0]
         )
 
+    def test_cut_off_in_its_first_epoch_it_begins_again(self, run):
+        losses = [2.0, 1.0]
+        settings = {"epochs": 2, "patience": 2}
+        assert run(Scripted(losses, ("middle of the epoch", 0)), **settings) is None
+        finished = run(Scripted(losses), **settings)
+        assert finished["history"]["epochs"]["val_loss"] == losses
+
     def test_a_training_that_is_unfinished_is_not_taken_for_finished(
         self, notebook, run, tiny, own_context
     ):

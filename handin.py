@@ -1,9 +1,9 @@
 """Build what is handed in for assignment B: one zip file with the report and the code.
 
-    python handin.py --group 1 --student "Name, number" --student "Name, number"
+    python handin.py --group 1 --students "Name, number; Name, number"
 
-The report is made from the executed notebook: its cells tagged `report`, texts, tables and
-figures as they stand there, without code. It has at most four pages of A4 when printed.
+The report is made from the executed notebook: its cells tagged `report`, texts, tables
+and figures as they stand there, without code. On A4 it has at most four pages.
 """
 
 import argparse
@@ -17,7 +17,17 @@ import nbconvert
 import nbformat
 
 ROOT = pathlib.Path(__file__).resolve().parent
-CODE = ("assignment_2.ipynb", "predict.py", "requirements.txt", "constraints.txt")
+NOTEBOOK = "assignment_2.ipynb"
+CODE = (  # what makes the results and the predictions; patterns below the project
+    "predict.py",
+    "requirements.txt",
+    "constraints.txt",
+    "data/README.md",
+    "data/split.csv.gz",
+    "data/sample/face_model.npz",
+    "model/utkface/mtl*",
+    "model/utkface/gender_*",
+)
 STYLE = """
 @page { size: A4; margin: 12mm }
 body { font: 8.5pt/1.3 sans-serif; max-width: 186mm; margin: auto }
@@ -63,7 +73,8 @@ def make_report(notebook, group, students):
     notebook : nbformat.NotebookNode
         Executed.
     group : str
-    students : sequence of str
+    students : str
+        Their names and numbers.
 
     Returns
     -------
@@ -75,7 +86,7 @@ def make_report(notebook, group, students):
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(report_cells(notebook))
-    names = "; ".join(students) or "names and numbers: write them here"
+    names = students.strip() or "names and numbers: write them here"
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f"<title>Gender recognition, group {html.escape(group)}</title>"
@@ -89,8 +100,8 @@ def main(arguments=None):
     """Build the zip file and say where it lies."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--group", required=True, help="number of the group")
-    parser.add_argument("--student", action="append", default=[], help="name, number")
-    parser.add_argument("--notebook", default=str(ROOT / CODE[0]), help="executed")
+    parser.add_argument("--students", default="", help="names and numbers")
+    parser.add_argument("--notebook", default=str(ROOT / NOTEBOOK), help="executed")
     options = parser.parse_args(arguments)
     if not re.fullmatch(r"[\w-]+", options.group):
         parser.error("--group: letters, digits, _ and - only")
@@ -98,18 +109,18 @@ def main(arguments=None):
         report = make_report(
             nbformat.read(options.notebook, as_version=4),
             options.group,
-            options.student,
+            options.students,
         )
     except (OSError, ValueError) as why:
         print(f"{options.notebook}: {why}", file=sys.stderr)
         return 1
-    target = pathlib.Path(f"group_{options.group}.zip")
+    target = pathlib.Path(f"handin_group_{options.group}.zip")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"group_{options.group}_report.html", report)
-        for name in CODE:
-            path = pathlib.Path(options.notebook) if name == CODE[0] else ROOT / name
-            archive.write(path, name)
-    print(f"{target}: the report and {', '.join(CODE)}")
+        archive.writestr("report.html", report)
+        archive.write(options.notebook, NOTEBOOK)
+        for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
+            archive.write(path, path.relative_to(ROOT))
+    print(f"{target}: the report, {NOTEBOOK} with its outputs, predict.py and weights")
     return 0
 
 
