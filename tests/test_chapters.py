@@ -232,6 +232,20 @@ class TestGender:
                 or changed <= layout | {"dropout"}
             ), (name, changed)
 
+    def test_a_trial_is_described_by_what_it_changes(self, notebook):
+        runs = {
+            name: {"name": name, "history": {"hyperparameters": settings}}
+            for name, settings in notebook.GENDER_RUNS.items()
+        }
+        told = {
+            name: notebook.describe_trial(runs[former], runs[name])
+            for name, former in notebook.GENDER_TRIALS.items()
+            if former
+        }
+        assert told["gender_trial2"].startswith("trial1: network shared trunk; filters")
+        assert told["gender_trial3"] == "trial2: dropout 0.0 → 0.25"
+        assert told["gender_trial6"] == "trial5: activation relu → elu"
+
     def test_it_learns_and_predicts_colour_pictures(self, notebook, chapter, small):
         settings = notebook.GENDER_BASELINE | small | {"network": "shared trunk"}
         settings |= {"filters": [8, 8], "convolutions": [1, 1], "epochs": 8}
@@ -483,6 +497,12 @@ class TestSubclassed:
         run = notebook.fit_or_load("age_cut", settings, chapter.contexts["train"])
         assert seen == [2, 3]
         assert len(run["history"]["epochs"]["loss"]) == 4
+
+    def test_answers_are_drawn_side_by_side(self, notebook):
+        ages = pd.DataFrame({"age": [1.0, 30.0], "age_predicted": [-3.0, 40.0]})
+        figure = notebook.plot_answers({"linear": ages, "relu": ages.clip(lower=0)})
+        titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+        assert titles == ["linear", "relu"]
 
     def test_sizes_are_those_of_the_layers(self, notebook, settings):
         model = notebook.make_network(settings)

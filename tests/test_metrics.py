@@ -50,14 +50,16 @@ def by_scikit_learn(notebook, predictions):
     guess = predictions[list(notebook.ETHNICITIES)].to_numpy().argmax(axis=1)
     score = predictions["gender_probability"]
     ages = predictions["age"], predictions["age_predicted"]
+    genders = predictions["gender"], score >= 0.5
     return {
         "age_mae": sklearn.metrics.mean_absolute_error(*ages),
         "age_rmse": sklearn.metrics.root_mean_squared_error(*ages),
         "age_within_5": (error.abs() <= 5).mean(),
         "age_within_10": (error.abs() <= 10).mean(),
-        "gender_accuracy": sklearn.metrics.accuracy_score(
-            predictions["gender"], score >= 0.5
-        ),
+        "gender_accuracy": sklearn.metrics.accuracy_score(*genders),
+        "gender_sensitivity": sklearn.metrics.recall_score(*genders),
+        "gender_specificity": sklearn.metrics.recall_score(*genders, pos_label=0),
+        "gender_f1": sklearn.metrics.f1_score(*genders),
         "gender_auc": sklearn.metrics.roc_auc_score(predictions["gender"], score),
         "ethnicity_accuracy": sklearn.metrics.accuracy_score(
             predictions["ethnicity"], guess
@@ -78,8 +80,11 @@ class TestMeasure:
     def test_it_agrees_with_scikit_learn(self, notebook, skill):
         predictions = make_predictions(notebook, 500, seed=1, skill=skill)
         found = notebook.measure(predictions, np.ones((1, 500), "float32"))
-        assert set(found) == set(notebook.METRIC_NAMES)
-        for metric, value in by_scikit_learn(notebook, predictions).items():
+        expected = by_scikit_learn(notebook, predictions)
+        assert set(found) == set(expected) == set(notebook.METRIC_NAMES)
+        points = notebook.point_values(predictions)
+        assert points == {metric: value for metric, (value,) in found.items()}
+        for metric, value in expected.items():
             assert found[metric].shape == (1,)
             assert found[metric][0] == pytest.approx(value, **CLOSE), metric
 
@@ -115,7 +120,9 @@ class TestMeasure:
         expected = sklearn.metrics.f1_score(
             true, guess, average="macro", zero_division=0
         )
-        assert notebook.macro_f1(counts)[0] == pytest.approx(expected, **CLOSE)
+        (found,) = notebook.class_f1(counts)
+        assert np.isnan(found).tolist() == [False, False, True, False, False]
+        assert np.nanmean(found) == pytest.approx(expected, **CLOSE)
 
     def test_confusion_counts(self, notebook):
         generator = np.random.default_rng(0)

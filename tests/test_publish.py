@@ -42,6 +42,21 @@ class TestResults:
         assert table["Set"].tolist()[:2] == ["test", "test without twins"]
         assert not table.isna().any(axis=None)
 
+    def test_a_metric_that_no_row_has_is_left_out(self, notebook, rows):
+        without = [
+            {key: value for key, value in row.items() if not key.startswith("ethni")}
+            for row in rows
+        ]
+        found, all_columns = map(notebook.results_table, (without, rows))
+        name = notebook.METRIC_NAMES["ethnicity_accuracy"]
+        assert list(found) == [column for column in all_columns if column != name]
+
+    @pytest.mark.parametrize(
+        ("split", "name"), [("val", "validation"), ("foreign_test", "foreign test")]
+    )
+    def test_sets_have_names_for_people(self, notebook, split, name):
+        assert notebook.name_set(split) == name
+
 
 class TestLooks:
     @pytest.fixture
