@@ -60,8 +60,8 @@ def report_cells(notebook):
     cells = [c for c in notebook.cells if "report" in c.metadata.get("tags", [])]
     if not cells:
         raise ValueError("no cell of the notebook is tagged 'report'")
-    if any(cell.cell_type == "code" and not cell.outputs for cell in cells):
-        raise ValueError("a cell of the report has no output: run the notebook before")
+    if any(cell.get("execution_count", 0) is None for cell in cells):
+        raise ValueError("a cell of the report was not run: run the notebook before")
     return nbformat.v4.new_notebook(cells=cells)
 
 

@@ -69,6 +69,26 @@ def chapter(notebook, colour, make_context, tmp_path):
     return types.SimpleNamespace(sets=sets, contexts=contexts, half=half)
 
 
+@pytest.fixture
+def random_weights(monkeypatch):
+    """Let a network of ``keras.applications`` begin with random weights."""
+
+    def patch(name):
+        made, build = [], getattr(keras.applications, name)
+
+        def build_untrained(include_top, weights, input_shape):
+            network = build(
+                include_top=include_top, weights=None, input_shape=input_shape
+            )
+            made.append(network)
+            return network
+
+        monkeypatch.setattr(keras.applications, name, build_untrained)
+        return made
+
+    return patch
+
+
 class TestChapter:
     def test_an_error_ends_the_chapter_and_says_why(
         self, notebook, monkeypatch, capsys
@@ -165,6 +185,23 @@ class TestPictures:
         with pytest.raises(ValueError, match="25_0_2_"):
             notebook.list_utkface(tmp_path, pd.Series(dtype=str))
 
+    def test_of_an_oblong_picture_the_middle_is_taken_if_asked(
+        self, notebook, tmp_path
+    ):
+        values = np.zeros((20, 60, 3), "uint8")
+        values[:, 20:40] = 200
+        (tmp_path / "val").mkdir()
+        PIL.Image.fromarray(values).save(tmp_path / "val" / "1.png")
+        table = pd.DataFrame({"img_name": ["1.png"], "split": ["val"]})
+        table = table.assign(age=1, gender=0, ethnicity=0)
+        shape = {"shape": (20, 20, 3)}
+        for crop in (False, True):
+            flow = notebook.make_flow(
+                notebook.make_datagen(), table, tmp_path, crop=crop, **shape
+            )
+            assert (flow[0][0].min() > 0.5) == crop
+        assert notebook.is_oblong(tmp_path / "val" / "1.png")
+
     @pytest.mark.parametrize(
         "names", [("Male", "Female"), ("man", "woman"), ("MEN", "Women")]
     )
@@ -204,6 +241,39 @@ class TestPictures:
         assert list(found["sets"]) == ["train", "val", "foreign_test"]
         assert found["data_name"].startswith("own-")
         assert "others" in found["sentence"]
+        assert notebook.own_pictures(tmp_path, "auto")["B"] == "own"
+
+    def test_other_pictures_of_the_same_names_are_other_data(self, notebook, tmp_path):
+        found = []
+        for size in (40, 50):
+            for name in ("man", "woman"):
+                picture(tmp_path / name / "1.jpg", size=(size, size))
+            table, _ = notebook.list_class_folders(tmp_path, "foreign_test")
+            found.append(notebook.digest_files(table, tmp_path))
+        assert found[0] != found[1]
+
+    def test_a_part_of_utkface_is_not_taken_for_all_of_it(
+        self, notebook, utkface, monkeypatch
+    ):
+        folder, known = utkface
+        (folder / next(path.name for path in folder.iterdir())).unlink()
+        found = notebook.colour_pictures(folder.parent, {}, "auto")
+        assert found["data_name"].startswith("own-") and len(found["table"]) == 39
+
+    @pytest.mark.parametrize(("wanted", "letters"), [("auto", "BCD"), ("sample", "")])
+    def test_colour_pictures_are_used_whatever_the_main_data_are(
+        self, notebook, utkface, wanted, letters
+    ):
+        data_dir = utkface[0].parent
+        assert "".join(notebook.own_pictures(data_dir, wanted)) == letters
+        runs = notebook.choose_runs("full", "sample", letters)
+        whole = runs["gender_baseline"] == notebook.GENDER_BASELINE
+        assert whole == bool(letters) and runs["mtl"] != notebook.MAIN_RUN
+
+    def test_d_announces_the_network_that_guesses(self, notebook, monkeypatch):
+        monkeypatch.setattr(notebook, "CHAPTERS", "D")
+        runs = notebook.choose_runs("full", "folder")
+        assert "gender_improved" in runs and "gender_baseline" not in runs
 
 
 class TestGender:
@@ -242,7 +312,7 @@ class TestGender:
             for name, former in notebook.GENDER_TRIALS.items()
             if former
         }
-        assert told["gender_trial2"].startswith("trial1: network shared trunk; filters")
+        assert told["gender_trial2"].startswith("trial1: deeper network, filters")
         assert told["gender_trial3"] == "trial2: dropout 0.0 → 0.25"
         assert told["gender_trial6"] == "trial5: activation relu → elu"
 
@@ -290,30 +360,43 @@ class TestGender:
         columns = ["gender_probability"]
         assert np.allclose(whole[:3][columns], first[columns], atol=1e-3)
 
-    def test_a_frozen_network_with_random_weights_goes_the_whole_way(
-        self, notebook, chapter, monkeypatch, tiny
+    def test_vgg16_with_random_weights_goes_the_whole_way(
+        self, notebook, chapter, random_weights
     ):
-        """VGG16's path, with a small network in its place: no weights, no figures."""
-
-        def small_vgg(name, size):
-            x = inputs = keras.Input((size, size, 3), name="image")
-            x = keras.layers.Conv2D(512, 3, strides=8, activation="relu")(x)
-            return keras.Model(inputs, x, name=name.lower())
-
-        monkeypatch.setattr(notebook, "load_pretrained", small_vgg)
         settings = notebook.GENDER_RUNS["gender_vgg16"] | {"epochs": 2, "batch_size": 8}
-        run = notebook.learn_from_features(
-            "gender_vgg16", settings, chapter.sets, chapter.contexts, {}
-        )
+        made = random_weights("VGG16")
+        arguments = "gender_vgg16", settings, chapter.sets, chapter.contexts, {}
+        run = notebook.learn_from_features(*arguments)
+        assert not list(run["stem"].parent.glob("*.features"))
         model = notebook.load_network(run)
         assert model.input_shape == (None, 100, 100, 3)
+        (network,) = made
+        found = model.get_layer("vgg16").get_weights()
+        for mine, theirs in zip(found, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)  # frozen: they stay
+        history = run["history"]
+        assert history["parameters"] == model.count_params()
+        assert history["parameters"] - history["trained"] > network.count_params()
         views = notebook.predict_sets(run, chapter.sets, chapter.contexts)
         assert views["test"]["gender_probability"].between(0, 1).all()
-        monkeypatch.setattr(notebook, "build_frozen", None)
-        again = notebook.learn_from_features(
-            "gender_vgg16", settings, chapter.sets, chapter.contexts, {}
-        )
-        assert not again["trained_here"]
+        notebook.plot_curves(history)
+        notebook.plot_gender(views)
+        figures = {name: notebook.evaluate(view) for name, view in views.items()}
+        assert len(notebook.metrics_table(figures)) == 6
+        assert not notebook.learn_from_features(*arguments)["trained_here"]
+        assert len(made) == 1
+
+    def test_cut_off_before_it_is_joined_it_is_joined_later(
+        self, notebook, chapter, random_weights, monkeypatch
+    ):
+        settings = notebook.GENDER_RUNS["gender_vgg16"] | {"epochs": 1, "batch_size": 8}
+        random_weights("VGG16")
+        arguments = "gender_vgg16", settings, chapter.sets, chapter.contexts, {}
+        with monkeypatch.context() as patch, pytest.raises(TypeError):
+            patch.setattr(notebook, "load_network", None)
+            notebook.learn_from_features(*arguments)
+        run = notebook.learn_from_features(*arguments)
+        assert notebook.load_network(run).input_shape == (None, 100, 100, 3)
 
     @pytest.mark.parametrize("name", ["VGG16", "ResNet50"])
     def test_missing_weights_say_what_to_do(
@@ -419,18 +502,20 @@ class TestBranches:
         ours, theirs = (m.predict(pictures, verbose=0) for m in (model, again))
         assert np.allclose(ours["age"], theirs["age"], atol=1e-4)
 
-    def test_model_b_is_built_on_resnet50(self, notebook, monkeypatch, small):
-        def no_weights(name, size):
-            network = keras.applications.ResNet50(
-                include_top=False, weights=None, input_shape=(size, size, 3)
-            )
-            return network
-
-        monkeypatch.setattr(notebook, "load_pretrained", no_weights)
-        settings = notebook.BRANCH_RUNS["age_gender_B"] | small
-        model = notebook.make_network(settings)
+    def test_model_b_goes_the_whole_way_with_random_weights(
+        self, notebook, chapter, random_weights, small, tmp_path
+    ):
+        settings = notebook.BRANCH_RUNS["age_gender_B"] | small | {"epochs": 1}
+        random_weights("ResNet50")
+        run = notebook.fit_or_load("age_gender_B", settings, chapter.contexts["train"])
+        model = notebook.load_network(run)
         assert set(model.output_names) == {"age", "gender"}
         assert model.count_params() > 23_000_000
+        assert "resnet50" in " ".join(notebook.layer_table(model)["Layer"])
+        notebook.save_h5(model, tmp_path / "age_gender_B.h5")
+        notebook.plot_models({"age_gender_B": run["history"]})
+        views = notebook.predict_sets(run, chapter.sets, chapter.contexts)
+        assert np.isfinite(views["val"]["age_predicted"]).all()
 
 
 class TestSubclassed:
@@ -515,9 +600,19 @@ class TestSubclassed:
     def test_told_a_guess_it_keeps_the_true_labels(self, notebook, chapter, settings):
         settings = settings | {"informed": True}
         run = notebook.fit_or_load("age_informed", settings, chapter.contexts["train"])
-        table = chapter.sets["test"][0]
-        guessed = table.assign(gender_probability=0.5)
-        true = notebook.predict_or_load(run, table, chapter.contexts["test"])
-        found = notebook.predict_informed(run, table, guessed, chapter.contexts["test"])
+        guesser = notebook.GENDER_RUNS["gender_trial2"] | {
+            key: settings[key] for key in ("shape", "epochs", "share", "batch_size")
+        }
+        guesser = notebook.fit_or_load(
+            "gender_trial2", guesser, chapter.contexts["train"]
+        )
+        table, context = chapter.sets["test"][0], chapter.contexts["test"]
+        true = notebook.predict_or_load(run, table, context)
+        found = notebook.predict_informed(run, table, guesser, context)
         assert (found["gender"] == table["gender"]).all()
         assert not np.allclose(found["age_predicted"], true["age_predicted"])
+        files = list(run["stem"].parent.glob("*_test_guessed-*.npz"))
+        other = guesser | {"history": guesser["history"] | {"date": "another"}}
+        notebook.predict_informed(run, table, other, context)
+        assert len(files) == 1
+        assert len(list(run["stem"].parent.glob("*_test_guessed-*.npz"))) == 2

@@ -19,7 +19,9 @@ def code(source, shown=None, tags=("report",)):
         data = {"text/markdown": shown}
         outputs = [nbformat.v4.new_output("display_data", data=data)]
     metadata = {"tags": list(tags)}
-    return nbformat.v4.new_code_cell(source, metadata=metadata, outputs=outputs)
+    cell = nbformat.v4.new_code_cell(source, metadata=metadata, outputs=outputs)
+    cell.execution_count = 1 if outputs else None
+    return cell
 
 
 @pytest.fixture
