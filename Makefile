@@ -32,7 +32,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (6 minutes on the sample, 2 minutes on the assignment's data)
+run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (9 minutes on the sample, 3 minutes on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) $(ARGS) || \
@@ -41,7 +41,7 @@ run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (6 mi
 	@echo "Notebook: $(OUT)/$(NOTEBOOK)"
 	@echo "HTML:     $(OUT)/$(NOTEBOOK:.ipynb=.html)"
 
-test: $(VENV)/dev.stamp  ## run the tests (7 minutes)
+test: $(VENV)/dev.stamp  ## run the tests (15 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest $(ARGS)
 
@@ -66,7 +66,7 @@ handin: $(VENV)/run.stamp  ## assignment B's report and code as one zip file: ma
 	@$(ACTIVATE) python handin.py --group "$(GROUP)" --students "$(STUDENTS)" $(ARGS)
 
 # The committed outputs are those of a plain Run All, without the times of its cells.
-publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (2 minutes)
+publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (5 minutes)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(ACTIVATE) $(PAPERMILL) -p PUBLISH True $(ARGS)
