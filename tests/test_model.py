@@ -455,7 +455,7 @@ class TestOptimizer:
     @pytest.mark.parametrize("name", ["sgd", "Muon", None])
     def test_another_one_is_refused_by_name(self, notebook, network, name):
         run = notebook.MAIN_RUN | {"optimizer": name}
-        with pytest.raises(ValueError, match=f"{name!r}: use adam or muon"):
+        with pytest.raises(ValueError, match=f"{name!r}: use adam, muon or rmsprop"):
             notebook.compile_model(network, run)
 
 

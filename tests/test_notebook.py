@@ -42,7 +42,7 @@ GREETING = re.compile(
     r"WARNING: All log messages before absl::InitializeLog\(\)|I0000 |To enable the fol"
 )
 # Main, five, study of overfitting, sharing, learning curve; B, C and D; one seed.
-RUNS = 17 + 10 + 5 + 4
+RUNS = 17 + 10 + 6 + 4
 PRETRAINED = ("gender_vgg16", "age_gender_B")  # without ImageNet's weights
 MODELS = RUNS - 1  # in the results: the three single-task networks are one answer,
 # and the informed network answers twice

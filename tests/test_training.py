@@ -189,7 +189,7 @@ class TestFitOrLoad:
         self, notebook, tiny, own_context, monkeypatch, fails
     ):
         policies = []
-        build = notebook.build_model
+        build = notebook.make_network
 
         def note(*arguments):
             policies.append(keras.mixed_precision.dtype_policy().name)
@@ -199,7 +199,7 @@ class TestFitOrLoad:
 
         machine = notebook.describe_machine() | {"precision": "mixed_bfloat16"}
         monkeypatch.setattr(notebook, "describe_machine", lambda: machine)
-        monkeypatch.setattr(notebook, "build_model", note)
+        monkeypatch.setattr(notebook, "make_network", note)
         try:
             run = notebook.fit_or_load("mtl", tiny | {"epochs": 1}, own_context)
             assert run["history"]["precision"] == "mixed_bfloat16"
