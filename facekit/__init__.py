@@ -1,0 +1,25 @@
+"""What serves the notebooks: data, runs, predictions, metrics, tables, figures.
+
+The modules stand in the order in which data flow; each imports only modules above it:
+
+labels       what sets, labels and pictures are called; which set a picture belongs to
+sources      the user's pictures, brought into the assignment's layout
+dataset      labels and pictures, read and checked: one frozen ``Dataset``
+duplicates   the same picture twice, and what their labels say
+colour       colour pictures and class folders, as ``Dataset`` too
+batches      from a table to what Keras fits on
+networks     optimizer, shared trunk, pretrained networks
+measure      metrics with intervals, differences between networks
+machine      what computes here, which commit, how long
+runs         a training is done once, resumed, kept, found again
+predictions  predictions are made once and kept; looks at a test set are logged
+report       tables and sentences
+plots        figures
+publish      what the repository ships: ``python -m facekit.publish``
+"""
+
+import logging
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model

@@ -1,0 +1,191 @@
+"""Colour pictures and class folders as ``Dataset``: names, labels, sets, faults."""
+
+import concurrent.futures
+import pathlib
+import re
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+
+from facekit import dataset, sources
+from facekit.dataset import Dataset, make_faults
+from facekit.labels import (
+    AGES,
+    GENDERS,
+    LABELS,
+    PICTURES,
+    SPLITS,
+    digest,
+    hash_name,
+    read_split_table,
+    validation_half,
+)
+
+UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{17})")
+CLASS_FOLDERS = {  # how data sets call the folders of the two labels
+    "male": ("male", "males", "man", "men", "m"),
+    "female": ("female", "females", "woman", "women", "f", "w"),
+}
+
+
+def find(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
+    """Pictures with age, gender and ethnicity in the main assignment's sets, and what
+    they are in words: UTKFace in colour, else the main assignment's pictures.
+
+    ``img_name`` is relative to ``folder``; ``main_name`` is the main assignment's.
+    """
+    folder = data_dir / "UTKFace"
+    if choice != "sample" and folder.is_dir():
+        found = read_utkface(folder)
+        return found, f"UTKFace's colour pictures in {data_dir.name}/UTKFace"
+    source = sources.find(choice, data_dir)
+    grey = dataset.load(source.folder, source.synthetic)
+    names = grey.table["img_name"]
+    table = grey.table.assign(main_name=names, img_name=grey.table["split"] + "/" + names)
+    name = f"{grey.name}-enlarged"
+    found = Dataset(table, grey.folder, grey.faults, name, grey.digest)
+    return found, (
+        f"{source.sentence}, enlarged from 48×48 grey levels: UTKFace's own pictures "
+        f"would go into {data_dir.name}/UTKFace"
+    )
+
+
+def find_gender(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
+    """What assignment B learns from: the user's class folders ``gender/train`` and
+    ``gender/test`` (validation), else what ``find`` finds.
+    """
+    folder = data_dir / "gender"
+    own = {"train": folder / "train", "val": folder / "test"}
+    if choice != "sample" and all(map(has_class_folders, own.values())):
+        parts = [read_class_folders(path, name) for name, path in own.items()]
+        tables = [
+            part.table.assign(
+                main_name=part.table["img_name"],
+                img_name=part.folder.name + "/" + part.table["img_name"],
+            )
+            for part in parts
+        ]
+        table = pd.concat(tables, ignore_index=True)
+        faults = pd.concat([part.faults for part in parts], ignore_index=True)
+        exact = digest([part.digest for part in parts])
+        found = Dataset(table, folder, faults, "own", exact)
+        return found, f"the class folders in {data_dir.name}/gender"
+    return find(choice, data_dir)
+
+
+def find_foreign(data_dir: pathlib.Path) -> Dataset | None:
+    """The first folder of ``data_dir`` that holds class folders: another data set."""
+    for folder in sorted(data_dir.glob("*")):
+        if has_class_folders(folder):
+            return read_class_folders(folder, "foreign test")
+    return None
+
+
+def has_class_folders(folder: pathlib.Path) -> bool:
+    """Whether a folder holds one folder for each gender label."""
+    if not folder.is_dir():
+        return False
+    below = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
+    return all(below & set(names) for names in CLASS_FOLDERS.values())
+
+
+def read_utkface(folder: pathlib.Path) -> Dataset:
+    """Read UTKFace's labels off file names, sets off time stamps (subfolders or not).
+
+    Raises ValueError if a set is left without a usable picture.
+    """
+    known, rows, faults = read_split_table(), [], []
+    for path in sorted(path for path in folder.rglob("[!.]*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        parts = UTKFACE_NAME.match(path.name)
+        main_name = f"{parts[4]}.jpg.chip.jpg" if parts else ""
+        if not name.lower().endswith(PICTURES):
+            faults.append((name, "file that is not an image", 0, False))
+        elif parts is None or int(parts[1]) > AGES[-1]:
+            faults.append((name, "name that holds no labels", 0, False))
+        elif (hashed := hash_name(main_name)) not in known:
+            why = "time stamp that is not in the main assignment"
+            faults.append((name, why, 0, False))
+        else:
+            rows.append((name, *map(int, parts.groups()[:3]), known[hashed], main_name))
+    columns = ["img_name", *LABELS, "split", "main_name"]
+    table, broken = _drop_broken(pd.DataFrame(rows, columns=columns), folder)
+    for split in SPLITS:
+        if not (table["split"] == split).any():
+            raise ValueError(
+                f"{folder.name} has no usable picture of the {split} set, named as "
+                "UTKFace names them: <age>_<gender>_<ethnicity>_<17 digits>.jpg. "
+                "Unpack the whole archive there."
+            )
+    whole = dataset.covers(table["main_name"], table["split"], known)
+    name = "utkface" if whole else "own"
+    faults = make_faults(faults + broken)
+    return Dataset(table, folder, faults, name, _digest_files(table, folder))
+
+
+def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
+    """Read pictures that lie in one folder for each gender label, all as one set.
+
+    Raises ValueError if a label has no usable picture.
+    """
+    rows, faults = [], []
+    for code, names in enumerate(CLASS_FOLDERS.values()):
+        below = [path for path in folder.iterdir() if path.name.lower() in names]
+        for path in (path for part in below for path in part.rglob("[!.]*")):
+            name = path.relative_to(folder).as_posix()
+            if name.lower().endswith(PICTURES):
+                rows.append((name, code, split))
+            elif path.is_file():
+                faults.append((name, "file that is not an image", 0, False))
+    table = pd.DataFrame(rows, columns=["img_name", "gender", "split"])
+    table, broken = _drop_broken(table, folder)
+    for code, names in enumerate(CLASS_FOLDERS.values()):
+        if not (table["gender"] == code).any():
+            raise ValueError(
+                f"{folder.name} has no usable picture in a folder named "
+                f"{' or '.join(names)}."
+            )
+    table = table.assign(age=np.nan, ethnicity=np.nan)
+    faults = make_faults(faults + broken)
+    return Dataset(table, folder, faults, "own", _digest_files(table, folder))
+
+
+def halves(rows: pd.DataFrame) -> pd.Series:
+    """Half of validation that each row belongs to, the same in all notebooks."""
+    return validation_half(rows["main_name"])
+
+
+def count_genders(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Count the gender labels of each set of rows."""
+    table = []
+    for name, rows in sets.items():
+        counts = [int((rows["gender"] == code).sum()) for code in range(len(GENDERS))]
+        shares = [f"{n:,} ({100 * n / len(rows):.1f} %)" for n in counts]
+        row = {"Set": name.capitalize(), "Images": f"{len(rows):,}"}
+        table.append(row | dict(zip(GENDERS, shares, strict=True)))
+    return pd.DataFrame(table)
+
+
+def _digest_files(table, folder):
+    """Name a set of pictures by their names and sizes in bytes."""
+    names = sorted(table["img_name"])
+    return digest([names, [(folder / name).stat().st_size for name in names]])
+
+
+def _drop_broken(rows, folder):
+    """Sort pictures that decode by name; list the others as faults."""
+
+    def decodes(name):
+        try:
+            with PIL.Image.open(folder / name) as picture:
+                picture.draft("L", (25, 25))  # a JPEG is read whole, at an eighth
+                picture.load()
+            return True
+        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+            return False
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        good = np.array(list(pool.map(decodes, rows["img_name"])), bool)
+    broken = [(name, "broken picture", 0, False) for name in rows["img_name"][~good]]
+    return rows[good].sort_values("img_name", ignore_index=True), broken

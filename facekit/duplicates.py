@@ -1,0 +1,97 @@
+"""The same picture twice: identical pixels, near-duplicates, and what labels say."""
+
+import numpy as np
+import pandas as pd
+import sklearn.neighbors
+
+from facekit.labels import LABELS, SET_NAMES, SPLITS, digest_pictures
+
+NEAR = 0.99  # correlation at 24×24 pixels from which on pictures are near-duplicates
+
+
+def audit(table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
+    """Per picture: ``digest`` of its pixels and, for each set, ``in_<set>`` (an
+    identical other picture lies there) and ``near_<set>`` (highest correlation).
+
+    ``images`` are grey levels ``(rows, 48, 48)`` in the order of ``table``.
+    """
+    digest = digest_pictures(images)
+    vectors, found = _standardise(images), {"digest": digest}
+    for split in SPLITS:
+        inside = np.flatnonzero(table["split"] == split)
+        found[f"near_{split}"] = _highest_correlation(vectors, inside)
+        others = pd.Series(digest).map(pd.Series(digest[inside]).value_counts())
+        own = (table["split"] == split).to_numpy()
+        found[f"in_{split}"] = others.fillna(0).to_numpy() - own > 0
+    return pd.DataFrame(found, index=table.index)
+
+
+def mark(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Whether another *set* holds a picture's ``identical`` or ``near`` duplicate."""
+    marks = pd.DataFrame(False, index=table.index, columns=["identical", "near"])
+    for split in SPLITS:
+        elsewhere = table["split"] != split
+        marks["identical"] |= elsewhere & found[f"in_{split}"]
+        marks["near"] |= elsewhere & (found[f"near_{split}"] >= NEAR)
+    marks["near"] |= marks["identical"]
+    return marks
+
+
+def count(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Count pictures with a duplicate, within and across the sets."""
+    rows = []
+    for split in SPLITS:
+        here = found[table["split"] == split]
+        row = {"Images of": SET_NAMES[split], "Images": f"{len(here):,}"}
+        for other in SPLITS:
+            near = here[f"in_{other}"] | (here[f"near_{other}"] >= NEAR)
+            pair = f"{here[f'in_{other}'].sum():,} / {near.sum():,}"
+            row[f"in {SET_NAMES[other]}"] = pair
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def conflicts(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
+    """Groups of identical pictures, and in how many of them labels disagree."""
+    groups = table.groupby(found["digest"].to_numpy())
+    size = groups.size()
+    several = groups[list(LABELS)].nunique()[size > 1] > 1
+    return {
+        "groups": len(several),
+        "pictures": int(size[size > 1].sum()),
+        "conflicting": int(several.any(axis=1).sum()),
+    } | {label: int(several[label].sum()) for label in LABELS}
+
+
+def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Per group of identical pictures: mean difference in ``age`` (years) and share of
+    pairs that differ in ``gender`` and in ``ethnicity``.
+    """
+    rows = []
+    for _, group in table.groupby(found["digest"].to_numpy()):
+        if len(group) > 1:
+            one, other = np.triu_indices(len(group), 1)
+            labels = group[list(LABELS)].to_numpy()
+            apart = np.abs(labels[one] - labels[other])
+            rows.append([apart[:, 0].mean(), *(apart[:, 1:] > 0).mean(axis=0)])
+    return pd.DataFrame(rows, columns=LABELS)
+
+
+def _standardise(images):
+    """Halve pictures to 24×24 and bring them to mean zero and length one."""
+    half = images.shape[1] // 2
+    small = images.reshape(-1, half, 2, half, 2).mean(axis=(2, 4), dtype="float32")
+    small = small.reshape(len(images), -1)
+    small -= small.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(small, axis=1, keepdims=True)
+    return small / np.where(length > 0, length, 1)
+
+
+def _highest_correlation(vectors, inside):
+    """Correlation of each vector with the nearest other one of those ``inside``."""
+    nearest = sklearn.neighbors.NearestNeighbors(n_neighbors=2, algorithm="brute")
+    nearest.fit(vectors[inside])
+    distance, place = nearest.kneighbors(vectors)
+    itself = inside[place] == np.arange(len(vectors))[:, None]
+    distance = np.where(itself, np.inf, distance).min(axis=1)
+    return np.where(vectors.any(axis=1), 1 - distance**2 / 2, 0)  # 0: one grey level

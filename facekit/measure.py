@@ -1,0 +1,238 @@
+"""A table of predictions in, metrics with intervals out; two in, their difference out."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from facekit.labels import AGES, ETHNICITIES, LABELS
+
+PREDICTED_BY = {
+    "age": ["age_predicted"],
+    "gender": ["gender_probability"],
+    "ethnicity": list(ETHNICITIES),
+}
+PREDICTED = [column for columns in PREDICTED_BY.values() for column in columns]
+HEADLINE = ("age_mae", "gender_accuracy", "ethnicity_accuracy")
+RESAMPLES = 1000
+SEED = 1  # of the resamples: the same for all, so that differences are paired
+
+
+def evaluate(predictions: pd.DataFrame) -> dict:
+    """Every metric of the tasks at hand, with its 95 % interval in ``<metric>_ci95``.
+
+    A row per image: true ``age`` (years), ``gender``, ``ethnicity``, and the columns
+    ``PREDICTED``, those of absent tasks empty. Percentile bootstrap over images (Efron
+    & Tibshirani 1993). ValueError if some rows of a task lack a label or a prediction.
+    """
+    drawn = _with_resamples(predictions)
+    result = {"n": len(predictions)}
+    for metric, values in drawn.items():
+        spread = values[1:][np.isfinite(values[1:])]
+        ends = np.percentile(spread, [2.5, 97.5]) if len(spread) else [np.nan] * 2
+        result[metric] = round(float(values[0]), 5)
+        result[f"{metric}_ci95"] = [round(float(end), 5) for end in ends]
+    return result
+
+
+def point_values(predictions: pd.DataFrame) -> dict[str, float]:
+    """Every metric without an interval."""
+    ones = np.ones((1, len(predictions)), "float32")
+    return {key: float(value) for key, (value,) in _measure(predictions, ones).items()}
+
+
+def compare(first, second, metrics=HEADLINE) -> dict[str, tuple]:
+    """Paired difference, second minus first, with its 95 % interval, by metric.
+
+    Each side is one table, or a list of tables (seeds) whose metrics are averaged; only
+    the images of all tables count. Metrics of absent tasks are left out.
+    """
+    pair = [part if isinstance(part, list) else [part] for part in (first, second)]
+    common = pair[0][0].index
+    for table in sum(pair, []):
+        common = common.intersection(table.index)
+    return _subtract(
+        *([table.loc[common] for table in part] for part in pair), metrics, (SEED, SEED)
+    )
+
+
+def compare_apart(first, second, metrics=HEADLINE) -> dict[str, tuple]:
+    """As ``compare``, for two sets of images that share none."""
+    return _subtract([first], [second], metrics, (SEED, SEED + 1))
+
+
+def average(tables: list[pd.DataFrame]) -> dict:
+    """As ``evaluate``, for the mean over tables of the same images (seeds)."""
+    measured = [_with_resamples(table) for table in tables]
+    result = {"n": len(tables[0])}
+    for metric in measured[0]:
+        drawn = np.mean([part[metric] for part in measured], axis=0)
+        result[metric] = float(drawn[0])
+        result[f"{metric}_ci95"] = np.nanpercentile(drawn[1:], [2.5, 97.5]).tolist()
+    return result
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of ``(n,)`` numbers and the ends of its 95 % bootstrap interval."""
+    means = draw_resamples(len(values)) @ np.asarray(values, "float32") / len(values)
+    return float(np.mean(values)), *map(float, np.percentile(means, [2.5, 97.5]))
+
+
+def constant_guess(predictions: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
+    """The training set's median age and most frequent labels for every image."""
+    frequent = train["ethnicity"].mode()[0]
+    guess = {name: float(code == frequent) for code, name in enumerate(ETHNICITIES)}
+    return predictions.assign(
+        age_predicted=train["age"].median(),
+        gender_probability=float(train["gender"].mean() >= 0.5),
+        **guess,
+    )
+
+
+def error_by_age(
+    predictions: pd.DataFrame, edges=(0, 5, 15, 25, 35, 45, 55, 65, 75, 117)
+) -> pd.DataFrame:
+    """Per band of true age: ``n``, ``mae`` with ``low`` and ``high``, ``bias`` (years)."""
+    error = predictions["age_predicted"] - predictions["age"]
+    bands = pd.cut(predictions["age"], edges, right=False)
+    rows = []
+    for band, part in error.groupby(bands, observed=True):
+        ends = dict(zip(("mae", "low", "high"), mean_interval(part.abs()), strict=True))
+        name = f"{band.left}–{band.right - 1}"
+        rows.append({"band": name, "n": len(part), **ends, "bias": part.mean()})
+    return pd.DataFrame(rows)
+
+
+def fit_age_intervals(
+    predictions: pd.DataFrame, bands: int = 8, share: float = 0.9
+) -> dict[str, list[float]]:
+    """How far labels lie from predicted ages (years), in bands of predicted age.
+
+    ``from``: where bands begin; ``low``, ``high``: what to add so that ``share`` of the
+    labels lie between.
+    """
+    predicted = predictions["age_predicted"].to_numpy()
+    error = predictions["age"].to_numpy() - predicted
+    starts = np.unique(np.quantile(predicted, np.arange(bands) / bands).round(1))
+    band = np.searchsorted(starts, predicted, side="right").clip(1)
+    tails = (1 - share) / 2, (1 + share) / 2
+    ends = [np.quantile(error[band == n + 1], tails) for n in range(len(starts))]
+    low, high = np.round(ends, 2).T.tolist()
+    return {"from": starts.tolist(), "low": low, "high": high}
+
+
+def age_intervals(ages: np.ndarray, table: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the intervals around predicted ages ``(n,)``, from what was fitted."""
+    band = np.searchsorted(table["from"], ages, side="right").clip(1) - 1
+    low, high = (
+        np.asarray(ages) + np.array(table[end])[band] for end in ("low", "high")
+    )
+    return low.clip(AGES[0], AGES[-1]), high.clip(AGES[0], AGES[-1])
+
+
+@functools.lru_cache(maxsize=4)
+def draw_resamples(count: int, seed: int = SEED) -> np.ndarray:
+    """Bootstrap samples as counts, ``(1000, count)``; shared, so not to be changed."""
+    draws = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    drawn = np.stack([np.bincount(draw, minlength=count) for draw in draws])
+    drawn = drawn.astype("float32")
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _with_resamples(predictions, seed=SEED):
+    """Every metric on the whole table (first) and on each resample."""
+    whole = np.ones((1, len(predictions)), "float32")
+    resamples = draw_resamples(len(predictions), seed)
+    return _measure(predictions, np.vstack([whole, resamples]))
+
+
+def _subtract(first, second, metrics, seeds):
+    """Difference of two lists of tables, averaged within each list."""
+    sides = [
+        [_with_resamples(table, seed) for table in tables]
+        for tables, seed in zip((first, second), seeds, strict=True)
+    ]
+    result = {}
+    for metric in metrics:
+        if all(metric in part for side in sides for part in side):
+            before, after = (np.mean([p[metric] for p in side], 0) for side in sides)
+            low, high = np.nanpercentile((after - before)[1:], [2.5, 97.5])
+            result[metric] = float(after[0] - before[0]), float(low), float(high)
+    return result
+
+
+def _measure(predictions, weights):
+    """Every metric of the tasks at hand under many weightings ``(m, rows)`` at once."""
+    result = {}
+    for task, columns in PREDICTED_BY.items():
+        missing = predictions[[task, *columns]].isna()
+        if not len(predictions) or missing.all().any():
+            continue
+        if missing.any(axis=None):
+            raise ValueError(f"Some rows have no label or no prediction of {task}.")
+        for metric, parts in _parts(task, predictions).items():
+            with np.errstate(invalid="ignore"):  # a resample without one of the labels
+                ratios = [
+                    (weights @ np.asarray(above, "float32"))
+                    / (weights @ np.asarray(below, "float32"))
+                    for above, below in parts
+                ]
+            seen = np.isfinite(ratios)
+            sums = np.where(seen, ratios, 0).sum(axis=0)
+            with np.errstate(invalid="ignore"):
+                result[metric] = sums / seen.sum(axis=0)
+    if "age_rmse" in result:
+        result["age_rmse"] = np.sqrt(result["age_rmse"])
+    if "gender_accuracy" in result:
+        true = predictions["gender"].to_numpy()
+        score = predictions["gender_probability"].to_numpy()
+        result["gender_auc"] = _area_under_curve(true, score, weights)
+    return result
+
+
+def _parts(task, predictions):
+    """Each metric as ratios of two weighted sums, whose mean it is."""
+    one = np.ones(len(predictions))
+    true = predictions[task].to_numpy()
+    if task == LABELS[0]:
+        error = np.abs(predictions["age_predicted"].to_numpy("float32") - true)
+        return {
+            "age_mae": [(error, one)],
+            "age_rmse": [(error**2, one)],
+            "age_within_5": [(error <= 5, one)],
+            "age_within_10": [(error <= 10, one)],
+        }
+    if task == LABELS[1]:
+        true, guess = true == 1, predictions["gender_probability"].to_numpy() >= 0.5
+        return {
+            "gender_accuracy": [(true == guess, one)],
+            "gender_sensitivity": [(true & guess, true)],
+            "gender_specificity": [(~true & ~guess, ~true)],
+            "gender_f1": [_f1_parts(true, guess)],
+        }
+    guess = predictions[list(ETHNICITIES)].to_numpy().argmax(axis=1)
+    classes = range(len(ETHNICITIES))
+    return {
+        "ethnicity_accuracy": [(true == guess, one)],
+        "ethnicity_macro_f1": [_f1_parts(true == c, guess == c) for c in classes],
+    }
+
+
+def _f1_parts(true, guess):
+    """F1 of one class as two sums."""
+    return 2.0 * (true & guess), true.astype(float) + guess
+
+
+def _area_under_curve(true, score, weights):
+    """Area under the ROC curve under many weightings at once."""
+    levels, level = np.unique(score, return_inverse=True)
+    order = np.argsort(level, kind="stable")
+    starts = np.searchsorted(level[order], np.arange(len(levels)))
+    ordered = weights[:, order].astype("float64")
+    ones = np.add.reduceat(ordered * true[order], starts, axis=1)
+    zeros = np.add.reduceat(ordered * (1 - true[order]), starts, axis=1)
+    below = np.cumsum(zeros, axis=1) - zeros / 2
+    product = ones.sum(axis=1) * zeros.sum(axis=1)
+    area = (ones * below).sum(axis=1)
+    return np.divide(area, product, out=np.full_like(area, np.nan), where=product > 0)

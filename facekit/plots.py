@@ -1,0 +1,326 @@
+"""Figures: the same colours for the same thing throughout (Okabe & Ito)."""
+
+import matplotlib.patches
+import matplotlib.pyplot as plt
+import matplotlib.ticker
+import numpy as np
+import pandas as pd
+import sklearn.metrics
+
+from facekit.labels import ETHNICITIES, GENDERS, LABELS
+from facekit.report import METRICS
+
+TASK_COLOURS = {
+    "shared": "#7f7f7f",
+    "age": "#0072b2",
+    "gender": "#d55e00",
+    "ethnicity": "#009e73",
+}
+SET_COLOURS = {
+    "training": "#56b4e9",
+    "validation": "#e69f00",
+    "test": "#cc79a7",
+    "foreign test": "#000000",
+}
+SERIES = ("#000000", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#999999")
+
+
+def style() -> None:
+    """Set what all figures share; each is shown by ``report.show_figure``, once."""
+    plt.rcParams.update(
+        {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
+    )
+    plt.ioff()
+
+
+def panels(count: int, width: float = 3.4, height: float = 3.0, **options):
+    """A figure with ``count`` panels side by side, and their axes."""
+    size = {"figsize": (width * count, height), "layout": "constrained"}
+    figure, axes = plt.subplots(1, count, squeeze=False, **size, **options)
+    return figure, axes[0]
+
+
+def curves(histories: dict[str, dict], keys: dict[str, str], title: str = ""):
+    """Learning curves, a panel for each of ``keys`` (log's key: title).
+
+    One history: training dashed, validation solid, best epoch dotted. Several: a colour
+    each. Metrics are written in their unit, losses as they are.
+    """
+    figure, axes = panels(len(keys))
+    for axis, (key, heading) in zip(axes, keys.items(), strict=True):
+        told = METRICS.get(key)
+        factor = told.factor if told else 1
+        colour = TASK_COLOURS.get(key.partition("_")[0], TASK_COLOURS["shared"])
+        for place, (name, history) in enumerate(histories.items()):
+            several = len(histories) > 1
+            for prefix, line in (("", "--"), ("val_", "-")):
+                values = factor * np.array(history["epochs"][prefix + key])
+                label = ("validation" if prefix else "training") * (not several)
+                axis.plot(
+                    np.arange(1, len(values) + 1),
+                    values,
+                    line,
+                    color=SERIES[place % len(SERIES)] if several else colour,
+                    label=(name if prefix else None) if several else label,
+                )
+            if not several:
+                best = history["best_epoch"]
+                axis.axvline(best, color="grey", linestyle=":", label="best epoch")
+        unit = f"{told.name} ({told.unit})" if told and told.unit else "loss"
+        axis.set(title=heading, xlabel="epoch", ylabel=unit)
+        axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
+    note = "dashed: training, solid: validation" if len(histories) > 1 else None
+    axes[-1].legend(frameon=False, title=note)
+    figure.suptitle(title or None)
+    return figure
+
+
+def points(figures: dict[str, dict[str, dict]], metrics, title: str, colours=None):
+    """Metrics with intervals: a panel per metric, a row per network, a dot per series.
+
+    ``figures`` maps network, then series (a set, a seed), to what ``evaluate`` gives.
+    """
+    colours = colours or {}
+    figure, axes = panels(len(metrics), 3.4, 1.2 + 0.34 * len(figures), sharey=True)
+    series = list(dict.fromkeys(name for parts in figures.values() for name in parts))
+    for axis, metric in zip(axes, metrics, strict=True):
+        told = METRICS[metric]
+        for place, name in enumerate(series):
+            shift = 0.22 * (place - (len(series) - 1) / 2) if len(series) > 1 else 0
+            rows = [
+                (row + shift, parts[name])
+                for row, parts in enumerate(figures.values())
+                if metric in parts.get(name, {})
+            ]
+            if not rows:
+                continue
+            values = told.factor * np.array([part[metric] for _, part in rows])
+            ends = told.factor * np.array([part[f"{metric}_ci95"] for _, part in rows])
+            axis.errorbar(
+                values,
+                [height for height, _ in rows],
+                xerr=np.abs(ends.T - values),
+                fmt="o",
+                capsize=2,
+                markersize=4,
+                color=colours.get(name, TASK_COLOURS[metric.partition("_")[0]]),
+                label=name,
+            )
+        axis.set_yticks(range(len(figures)), list(figures))
+        axis.set(title=told.task, xlabel=f"{told.name} ({told.unit or 'area'})")
+        axis.set_ylim(len(figures) - 0.5, -0.5)
+        axis.grid(axis="x", color="#eeeeee")
+    if len(series) > 1:
+        axes[-1].legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def learning_curve(curve: dict[int, dict], metrics, title: str):
+    """Metrics with intervals against the number of training images."""
+    figure, axes = panels(len(metrics))
+    counts = list(curve)
+    for axis, metric in zip(axes, metrics, strict=True):
+        told = METRICS[metric]
+        values = told.factor * np.array([curve[count][metric] for count in counts])
+        ends = np.array([curve[count][f"{metric}_ci95"] for count in counts])
+        far = np.abs(told.factor * ends.T - values)
+        colour = TASK_COLOURS[metric.partition("_")[0]]
+        axis.errorbar(counts, values, far, color=colour, marker="o", capsize=3)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(counts, [f"{count:,}" for count in counts])
+        axis.minorticks_off()
+        axis.set(title=told.task, xlabel="training images")
+        axis.set_ylabel(f"{told.name} ({told.unit})")
+    figure.suptitle(title)
+    return figure
+
+
+def confusion(axis, true, guess, names: tuple[str, ...], title: str) -> None:
+    """Draw a confusion matrix: counts, and shares of the true label."""
+    codes = range(len(names))
+    counts = sklearn.metrics.confusion_matrix(true, guess, labels=codes)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        text = f"{count:,}\n{100 * share[row, column]:.0f} %"
+        axis.text(column, row, text, ha="center", va="center", color=colour)
+    axis.set_xticks(codes, names)
+    axis.set_yticks(codes, names)
+    axis.set(xlabel="predicted label", ylabel="true label", title=title)
+
+
+def both_confusions(predictions: pd.DataFrame, title: str):
+    """Confusion matrices of gender and ethnicity."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9.5, 4.4), width_ratios=(1, 1.5), layout="constrained"
+    )
+    gender = (predictions["gender_probability"] >= 0.5).astype(int)
+    ethnicity = predictions[list(ETHNICITIES)].to_numpy().argmax(axis=1)
+    confusion(axes[0], predictions["gender"], gender, GENDERS, "Gender")
+    confusion(axes[1], predictions["ethnicity"], ethnicity, ETHNICITIES, "Ethnicity")
+    figure.suptitle(title)
+    return figure
+
+
+def roc(axis, sides: dict[str, tuple], title: str, colours=None) -> None:
+    """Draw ROC curves of ``name: (true, score)`` with their areas."""
+    colours = colours or dict(zip(sides, SERIES, strict=False))
+    for name, (true, score) in sides.items():
+        if len(np.unique(true)) < 2:
+            continue
+        area = sklearn.metrics.roc_auc_score(true, score)
+        rates = sklearn.metrics.roc_curve(true, score)[:2]
+        axis.plot(*rates, label=f"{name}: AUC {area:.3f}", color=colours[name])
+    axis.plot([0, 1], [0, 1], ":", color="grey")
+    axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
+    axis.legend(frameon=False, loc="lower right")
+
+
+def ages_predicted(axis, predictions: pd.DataFrame, title: str) -> None:
+    """Draw predicted against true age as a heat map, answers below zero included."""
+    predicted = predictions["age_predicted"]
+    lowest = min(0, 2 * np.floor(predicted.min() / 2))
+    edges = np.arange(0, 119, 2), np.arange(lowest, 119, 2)
+    pair = predictions["age"], predicted
+    *_, image = axis.hist2d(*pair, edges, cmap="Blues", norm="symlog", vmin=0)
+    ticks = matplotlib.ticker.FixedLocator([0, 1, 10, 100, 1000])
+    bar = axis.figure.colorbar(image, ax=axis, ticks=ticks, format="%d")
+    bar.set_label("people per 2 × 2 years")
+    axis.plot([0, 117], [0, 117], ":", color="black")
+    axis.set(title=title, xlabel="true age (years)", ylabel="predicted age (years)")
+
+
+def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
+    """Predicted against true age, and the error by band of true age."""
+    figure, (left, right) = panels(2, 5.2, 4)
+    ages_predicted(left, predictions, "Predicted against true age")
+    ends = np.array([bands["mae"] - bands["low"], bands["high"] - bands["mae"]])
+    right.bar(
+        bands["band"],
+        bands["mae"],
+        yerr=ends,
+        color=TASK_COLOURS["age"],
+        capsize=3,
+        label="MAE, 95 % interval",
+    )
+    label = "bias (predicted − true)"
+    right.plot(bands["band"], bands["bias"], "D", color="black", label=label)
+    right.axhline(0, color="grey", linewidth=0.8)
+    right.set(title="Error by age", xlabel="true age (years)", ylabel="years")
+    right.tick_params(axis="x", rotation=45)
+    right.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def faces(images, titles: list[str], title: str, columns: int = 10):
+    """Draw pictures ``(n, height, width)`` of grey levels from 0 to 255, with titles."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(columns, 0.35 + 1.35 * rows),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.ravel():
+        axis.axis("off")
+    for axis, image, text in zip(axes.ravel(), images, titles, strict=False):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(text, fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def sharing():
+    """Draw hard against soft parameter sharing (after Ruder 2017, figures 1 and 2)."""
+    figure, (hard, soft) = panels(2, 5, 3.6)
+    for row in range(3):
+        _box(hard, 1, 0.7 + 0.7 * row, 4.4, "shared layer", "shared")
+        _arrow(hard, (3.2, 0.5 + 0.7 * row), (3.2, 0.7 + 0.7 * row))
+    for column, task in enumerate(LABELS):
+        x = 0.9 + 1.6 * column
+        _box(hard, x, 2.8, 1.4, f"{task} layer", task)
+        _arrow(hard, (x + 0.7, 2.6), (x + 0.7, 2.8))
+        _arrow(hard, (x + 0.7, 3.3), (x + 0.7, 3.6))
+        x = 0.3 + 2.1 * column
+        for row in range(4):
+            _box(soft, x, 0.7 + 0.7 * row, 1.5, f"{task} layer", task)
+            _arrow(soft, (x + 0.75, 0.5 + 0.7 * row), (x + 0.75, 0.7 + 0.7 * row))
+            if row < 3 and column < 2:
+                ends = (x + 1.5, 0.95 + 0.7 * row), (x + 2.1, 0.95 + 0.7 * row)
+                _arrow(soft, *ends, arrowstyle="<->", linestyle=":")
+        _arrow(soft, (x + 0.75, 3.3), (x + 0.75, 3.6))
+    outputs = ("years", "P(female)", "5 classes")
+    for axis, places in ((hard, (1.6, 3.2, 4.8)), (soft, (1.05, 3.15, 5.25))):
+        for x, text in zip(places, outputs, strict=True):
+            axis.text(x, 3.66, text, ha="center", fontsize=8)
+        axis.text(3.2, 0.25, "one picture", ha="center")
+        axis.set(xlim=(0, 6.4), ylim=(0, 4.1))
+        axis.axis("off")
+    hard.set_title("Hard sharing: the same weights")
+    soft.set_title("Soft sharing: own weights, kept close by a penalty (dotted)")
+    return figure
+
+
+def architecture(model):
+    """Draw a hard-sharing network: shared layers in grey, each task's in its colour."""
+    parts = {part: [] for part in TASK_COLOURS}
+    for layer in model.layers[1:]:
+        owner = layer.name.partition("_")[0]
+        parts[owner if owner in LABELS else "shared"].append(layer)
+    trunk = parts.pop("shared")
+    half = (len(trunk) + 1) // 2
+    figure, (axis,) = panels(1, 10, 0.42 * half + 0.7)
+    for number, layer in enumerate(trunk):
+        column, row = divmod(number, half)
+        _box(axis, 3.2 * column, -row, 2.7, _layer_text(layer), "shared", 0.7)
+        if row:
+            x = 3.2 * column + 1.35
+            _arrow(axis, (x, 1 - row), (x, 0.7 - row))
+    _elbow(axis, (2.7, 1.35 - half), (3.2, 0.35), 2.95)
+    bottom = (5.9, 0.35 - (len(trunk) - half - 1))
+    top = 0.0
+    for task, layers in parts.items():
+        _elbow(axis, bottom, (6.6, top + 0.35), 6.25)
+        for row, layer in enumerate(layers):
+            _box(axis, 6.6, top - row, 3.4, _layer_text(layer), task, 0.7)
+            if row:
+                _arrow(axis, (8.3, top - row + 1), (8.3, top - row + 0.7))
+        top -= len(layers) + 0.4
+    axis.set(xlim=(-0.1, 10.1), ylim=(min(0.9 - half, top + 0.9), 1))
+    axis.set_title("The network: grey layers are shared, coloured ones one task's own")
+    axis.axis("off")
+    return figure
+
+
+def _layer_text(layer):
+    """What a box of the architecture says: kind, activation, output's shape."""
+    shape = " × ".join(map(str, layer.output.shape[1:]))
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    activation = f", {activation}" * (activation != "linear")
+    return f"{type(layer).__name__}{activation}: {shape}"
+
+
+def _box(axis, x, y, width, text, owner, height=0.5):
+    """Draw one layer as a box with its text in it."""
+    shape = "round,pad=0,rounding_size=0.06"
+    patch = matplotlib.patches.FancyBboxPatch((x, y), width, height, shape)
+    patch.set(facecolor=TASK_COLOURS[owner], edgecolor="none")
+    axis.add_patch(patch)
+    place = (x + width / 2, y + height / 2)
+    axis.text(*place, text, ha="center", va="center", fontsize=8, color="white")
+
+
+def _arrow(axis, start, end, **options):
+    """Draw an arrow between two points."""
+    look = {"arrowstyle": "-|>", "color": "#444444", "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", end, start, arrowprops=look | options)
+
+
+def _elbow(axis, start, end, x):
+    """Draw an arrow that runs down or up at ``x``."""
+    axis.plot([start[0], x, x], [start[1], start[1], end[1]], color="#444444", lw=1)
+    _arrow(axis, (x, end[1]), end)

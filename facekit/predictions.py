@@ -1,0 +1,127 @@
+"""Predictions are made once and kept; each look at a test set is logged as it is made."""
+
+import datetime
+import zipfile
+
+import keras
+import numpy as np
+import pandas as pd
+
+from facekit.batches import LabelledBatches
+from facekit.labels import hash_name
+from facekit.measure import HEADLINE, PREDICTED, PREDICTED_BY, point_values
+from facekit.runs import Run, whole
+
+
+def make_table(rows: pd.DataFrame, views: list[dict]) -> pd.DataFrame:
+    """Join outputs to the labels: a row per image, the mean over views of it.
+
+    Each view maps a task to outputs ``(rows, 1)``, or ``(rows, 5)`` for ethnicity, in
+    the order of ``rows``. Kept to float16, as predictions are on disk.
+    """
+    values = np.full((len(rows), len(PREDICTED)), np.nan, "float32")
+    for task, columns in PREDICTED_BY.items():
+        if task in views[0]:
+            place = [PREDICTED.index(column) for column in columns]
+            values[:, place] = np.mean([view[task] for view in views], axis=0)
+    values = values.astype("float16").astype("float32")
+    return rows.assign(**dict(zip(PREDICTED, values.T, strict=True)))
+
+
+def predict(model: keras.Model, rows: pd.DataFrame, flow, flip=True) -> pd.DataFrame:
+    """Predict the pictures of an unshuffled ``flow``, in the order of ``rows``.
+
+    With ``flip`` each prediction is the mean of two: of the picture and of its mirror
+    image (flip averaging, a form of test-time augmentation).
+    """
+    order = {name: row for row, name in enumerate(flow.filenames)}
+    places = [order[name] for name in rows["img_name"]]
+    views = []
+    for mirrored in (False, True)[: 1 + flip]:
+        outputs = model.predict(LabelledBatches(flow, mirrored=mirrored), verbose=0)
+        if not isinstance(outputs, dict):
+            outputs = {model.output_names[0]: outputs}
+        views.append({task: values[places] for task, values in outputs.items()})
+    return make_table(rows, views)
+
+
+def make_or_load(run: Run, key: str, rows: pd.DataFrame, make, look: str = ""):
+    """Kept predictions of a run on ``rows``, or ``make(model, rows)``, then kept.
+
+    ``key`` names the set in the file's name. ``look`` says why a test set is looked at,
+    and enters it into ``test_looks.csv`` beside the run. ValueError if neither
+    predictions nor weights are there.
+    """
+    path = run.path(f"_{key}.npz")
+    found = _load(path, rows)
+    if found is None:
+        if not run.path(".keras").exists():
+            raise ValueError(
+                f"{run.name} has neither weights nor predictions for all {len(rows):,} "
+                f"pictures ({key}): set RETRAIN = True to train it here."
+            )
+        found = make(run.load(), rows)
+        if run.own:
+            _save(path, found)
+    if look:
+        log_look(run, key, found, look)
+    return found
+
+
+def join_tasks(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Join predictions of single-task networks, by task, to one table."""
+    joined = next(iter(tables.values())).copy()
+    for task, table in tables.items():
+        joined[PREDICTED_BY[task]] = table.loc[joined.index, PREDICTED_BY[task]]
+    return joined
+
+
+def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
+    """Append a look at a test set to ``test_looks.csv``, once for each training."""
+    path = run.stem.with_name("test_looks.csv")
+    trained = run.history["date"]
+    if path.exists():
+        past = pd.read_csv(path)
+        same = past[["training", "trained", "set"]] == [run.name, trained, key]
+        if same.all(axis=1).any():
+            return
+    figures = point_values(predictions)
+    row = {
+        "date": datetime.date.today().isoformat(),
+        "commit": run.history["commit"],
+        "training": run.name,
+        "trained": trained,
+        "set": key,
+        "n": len(predictions),
+        **{metric: round(figures.get(metric, np.nan), 5) for metric in HEADLINE},
+        "why": why,
+    }
+    header = not path.exists()
+    pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=header)
+
+
+def _save(path, predictions):
+    """Keep predictions as float16 (at most 0.01 points), with hashes for names."""
+    hashes = predictions["img_name"].map(hash_name)
+    order = np.argsort(hashes.to_numpy())
+    with whole(path) as draft, open(draft, "wb") as file:
+        np.savez_compressed(
+            file,
+            name_hash=hashes.map(lambda text: int(text, 16)).to_numpy("uint64")[order],
+            values=predictions[PREDICTED].to_numpy("float16")[order],
+        )
+
+
+def _load(path, rows):
+    """Kept predictions joined to labels; None where any is missing or unreadable."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            index = pd.Index(file["name_hash"])
+            values = pd.DataFrame(file["values"].astype("float32"), index, PREDICTED)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+    hashes = rows["img_name"].map(lambda name: int(hash_name(name), 16))
+    if not hashes.isin(index).all():
+        return None
+    found = values.loc[hashes]
+    return rows.assign(**{column: found[column].to_numpy() for column in PREDICTED})

@@ -1,0 +1,203 @@
+"""Tables and sentences: figures written for people, in the same way everywhere."""
+
+import dataclasses
+import json
+
+import IPython.display
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from facekit.machine import duration
+from facekit.measure import HEADLINE, evaluate
+from facekit.runs import Run, Store, whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How a metric is written: ``factor`` turns what is computed into ``unit``."""
+
+    task: str
+    name: str
+    unit: str = "%"
+    factor: float = 100
+    digits: int = 1
+    lower_is_better: bool = False
+
+    @property
+    def title(self) -> str:
+        """Such as ``"Age: MAE (years)"``."""
+        return f"{self.task}: {self.name}{f' ({self.unit})' * bool(self.unit)}"
+
+
+METRICS = {
+    "age_mae": Metric("Age", "MAE", "years", 1, 2, True),
+    "age_rmse": Metric("Age", "RMSE", "years", 1, 2, True),
+    "age_within_5": Metric("Age", "within 5 years"),
+    "age_within_10": Metric("Age", "within 10 years"),
+    "gender_accuracy": Metric("Gender", "accuracy"),
+    "gender_sensitivity": Metric("Gender", "sensitivity"),
+    "gender_specificity": Metric("Gender", "specificity"),
+    "gender_f1": Metric("Gender", "F1"),
+    "gender_auc": Metric("Gender", "AUC", "", 1, 3),
+    "ethnicity_accuracy": Metric("Ethnicity", "accuracy"),
+    "ethnicity_macro_f1": Metric("Ethnicity", "macro F1"),
+}
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """A table as markdown, the same under every version of tabulate."""
+    aligned = ["right" if kind.kind in "iuf" else "left" for kind in frame.dtypes]
+    return frame.to_markdown(index=False, colalign=aligned, disable_numparse=True)
+
+
+def show_table(frame: pd.DataFrame) -> None:
+    """Show a table as markdown, which renders wherever the notebook does."""
+    IPython.display.display(IPython.display.Markdown(as_markdown(frame)))
+
+
+def say(text: str) -> None:
+    """Show a computed sentence, in markdown."""
+    IPython.display.display(IPython.display.Markdown(text))
+
+
+def show_figure(figure: plt.Figure, alt: str) -> None:
+    """Show a figure once, with its alternative text, and free its memory."""
+    figure.set_label(alt)
+    metadata = {"image/png": {"alt": alt}}
+    IPython.display.display(figure, metadata=metadata)
+    plt.close(figure)
+
+
+def format_metric(metric: str, figures: dict, unit: bool = False) -> str:
+    """A metric with its interval, such as ``"5.04 years (4.90–5.19)"``."""
+    if metric not in figures:
+        return "–"
+    told = METRICS[metric]
+    ends = (figures[metric], *figures[f"{metric}_ci95"])
+    value, low, high = (f"{told.factor * end:.{told.digits}f}" for end in ends)
+    return f"{value}{f' {told.unit}' * bool(unit and told.unit)} ({low}–{high})"
+
+
+def headline(figures: dict, unit: bool = False) -> dict[str, str]:
+    """The metric of each task that there is, by its title."""
+    return {
+        METRICS[key].title: format_metric(key, figures, unit)
+        for key in HEADLINE
+        if key in figures
+    }
+
+
+def metrics_table(results: dict[str, dict]) -> pd.DataFrame:
+    """What ``evaluate`` gives for several sets or networks, side by side."""
+    rows = results.values()
+    metrics = [key for key in METRICS if any(key in row for row in rows)]
+    columns = {
+        heading: [f"{row['n']:,}"] + [format_metric(key, row) for key in metrics]
+        for heading, row in results.items()
+    }
+    titles = [METRICS[key].title for key in metrics]
+    return pd.DataFrame({"Metric": ["Images", *titles]} | columns)
+
+
+def verdict(metric: str, change: tuple[float, float, float]) -> str:
+    """``"better"``, ``"worse"``, or ``"no difference found"`` if the interval has 0."""
+    value, low, high = change
+    if low <= 0 <= high:
+        return "no difference found"
+    return "better" if (value < 0) == METRICS[metric].lower_is_better else "worse"
+
+
+def describe_change(metric: str, change: tuple[float, float, float]) -> str:
+    """A difference with its interval, such as ``"better by 0.84 years (0.62 to 1.06)"``."""
+    told, found = METRICS[metric], verdict(metric, change)
+    unit = {"%": " points", "": ""}.get(told.unit, f" {told.unit}")
+    ends = [told.factor * end for end in change]
+    digits = 2
+    while digits < 4 and any(end and not round(end, digits) for end in ends):
+        digits += 1  # +0.00 beside a verdict would contradict it
+    if found == "no difference found":
+        text = "{:+.{d}f} ({:+.{d}f} to {:+.{d}f}{unit})"
+        return f"{found}: {text.format(*ends, d=digits, unit=unit)}".replace("-", "−")
+    value, low, high = map(abs, (ends[0], *sorted(ends[1:], key=abs)))
+    return f"{found} by {value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def describe_changes(changes: dict[str, tuple]) -> str:
+    """What a comparison shows, task by task, in one line."""
+    return "; ".join(
+        f"{METRICS[metric].task.lower()}: {describe_change(metric, change)}"
+        for metric, change in changes.items()
+    )
+
+
+def changes_table(steps: dict[str, dict[str, tuple]], name="Step") -> pd.DataFrame:
+    """What several comparisons show, a row each, a column for each task."""
+    rows = [
+        {name: step}
+        | {
+            METRICS[metric].task: describe_change(metric, change)
+            for metric, change in changes.items()
+        }
+        for step, changes in steps.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def training_time(history: dict) -> str:
+    """How long a training took and on how many cores: ``"18.0 min on 2 cores"``."""
+    return f"{duration(history['seconds'])} on {history['hardware'].split(',')[0]}"
+
+
+def result_row(run: Run, title: str, split: str, predictions: pd.DataFrame) -> dict:
+    """One row of ``results.json``: a network on a set, with what its training cost."""
+    history = run.history
+    return {
+        "model": run.name,
+        "title": title,
+        "data": history["data"],
+        "split": split,
+        "parameters": history["parameters"],
+        "train_images": history["images"],
+        "epochs": len(history["epochs"]["loss"]),
+        "train_seconds": history["seconds"],
+        "hardware": f"{history['hardware']}, {history['precision']}",
+        "seed": history["settings"]["seed"],
+    } | evaluate(predictions)
+
+
+def results_table(results: list[dict]) -> pd.DataFrame:
+    """Rows of ``results.json`` as a table for people."""
+    rows = [
+        {
+            "Network": row["title"],
+            "Set": row["split"].replace("_", " ").replace("val", "validation"),
+            "Images": f"{row['n']:,}",
+        }
+        | {METRICS[key].title: format_metric(key, row) for key in HEADLINE}
+        | {
+            "Parameters": f"{row['parameters'] / 1e6:.2f} M",
+            "Training": f"{row['epochs']} epochs, {duration(row['train_seconds'])}",
+        }
+        for row in results
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.loc[:, (frame != "–").any()] if len(frame) else frame
+
+
+def write_results(
+    store: Store, runs: list[Run], rows: list[dict], intervals: dict | None = None
+) -> str:
+    """Keep a notebook's results where ``facekit.publish`` finds them; say how many.
+
+    ``intervals``: by network, what ``fit_age_intervals`` gives; for ``predict.py``.
+    """
+    told = {
+        "data": store.data.name,
+        "runs": {run.name: run.history["digest"] for run in runs},
+        "age_intervals": intervals or {},
+        "results": rows,
+    }
+    with whole(store.folder / "results.json") as path:
+        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    place = store.folder.relative_to(store.models.parent).as_posix()
+    return f"{len(rows)} rows of results are in `{place}/results.json`."

@@ -1,0 +1,322 @@
+"""A training has a name, settings and a place. It is done once, then loaded."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+
+import filelock
+import IPython
+import keras
+import pandas as pd
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+from facekit import machine
+from facekit.dataset import Dataset
+from facekit.labels import LOGS, MODELS, digest
+
+
+@contextlib.contextmanager
+def whole(path: pathlib.Path):
+    """Write a file under another name, and rename it once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class Seconds(keras.callbacks.Callback):
+    """Log the seconds of each epoch; the first ones count from ``started`` on, so that
+    what a training prepares belongs to its time.
+    """
+
+    def __init__(self, started: float):
+        super().__init__()
+        self.started = started
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add ``seconds`` to the logs."""
+        now = time.perf_counter()
+        logs["seconds"], self.started = now - self.started, now
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a training in progress keeps its files.
+
+    ``logs`` is for TensorBoard, ``weights`` for ModelCheckpoint: a file for each epoch
+    that was best when it ended.
+    """
+
+    folder: pathlib.Path
+    logs: pathlib.Path
+    started: float
+
+    @property
+    def weights(self) -> str:
+        """Path of the weights, with the epoch in it."""
+        return str(self.folder / "{epoch:03d}.weights.h5")
+
+    def resume(self) -> list[keras.callbacks.Callback]:
+        """Callbacks that let a training go on where it was cut off: the last ones."""
+        return [
+            Seconds(self.started),
+            keras.callbacks.CSVLogger(str(self.folder / "log.csv"), append=True),
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.BackupAndRestore(
+                str(self.folder / "backup"), double_checkpoint=True
+            ),
+        ]
+
+    def epochs(self) -> tuple[pd.DataFrame, int]:
+        """The log, a row per epoch, and the number (from 1) of the best epoch."""
+        log = pd.read_csv(self.folder / "log.csv").drop_duplicates("epoch", keep="last")
+        if log["val_loss"].isna().all():
+            raise ValueError(
+                f"{self.folder.stem} diverged in its first epoch: lower the learning "
+                "rate, and delete its .partial folder."
+            )
+        return log.drop(columns="epoch"), 1 + int(log.set_index("epoch")["val_loss"].idxmin())
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished training: its ``history``, and files whose names begin with ``stem``."""
+
+    name: str
+    stem: pathlib.Path
+    history: dict
+    trained_here: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether the user trained it; else it came with the repository."""
+        return self.stem.parents[2].name == "runs"
+
+    def path(self, ending: str) -> pathlib.Path:
+        """One of its files, such as ``".keras"``."""
+        return self.stem.with_name(self.stem.name + ending)
+
+    def load(self) -> keras.Model:
+        """Read its best weights back, in float32. ValueError names an unreadable file."""
+        try:
+            return keras.saving.load_model(self.path(".keras"), compile=False)
+        except Exception as why:  # a damaged archive fails in many ways
+            raise ValueError(
+                f"{self.path('.keras').name} is missing, damaged or of a newer Keras "
+                f"than {keras.__version__} (it was saved under "
+                f"{self.history['versions']}). Fetch it again, or delete it and "
+                f"{self.path('.json').name} to train anew."
+            ) from why
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Finds and keeps the trainings of one notebook on one data set.
+
+    ``retrain`` leaves aside what the repository ships.
+    """
+
+    notebook: str
+    data: Dataset
+    retrain: bool = False
+    models: pathlib.Path = MODELS
+    logs: pathlib.Path = LOGS
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the user's own trainings on these data lie."""
+        return self.models / "runs" / f"{self.data.name}-{self.data.digest}" / self.notebook
+
+    @property
+    def shipped(self) -> pathlib.Path:
+        """Where the repository's trainings lie."""
+        return self.models / "utkface" / self.notebook
+
+    def find(self, name: str, settings) -> Run | None:
+        """A finished training with these settings: the user's own, else a shipped one."""
+        stems = [self.folder / f"{name}-{_digest(settings)}"]
+        if self.data.name == "utkface" and not self.retrain:
+            stems.append(self.shipped / name)
+        for stem in stems:
+            history = _read_history(stem)
+            if history.get("digest") == _digest(settings):
+                return Run(name, stem, history)
+        return None
+
+    def latest(self, name: str) -> Run:
+        """The newest own training of that name, whatever its settings, else the shipped
+        one. FileNotFoundError says which notebook makes it.
+        """
+        pattern = f"runs/{self.data.name.removesuffix('-enlarged')}-*/{self.notebook}"
+        own = sorted(
+            self.models.glob(f"{pattern}/{name}-??????.json"),
+            key=lambda path: path.stat().st_mtime,
+        )
+        for path in [*reversed(own), self.shipped / f"{name}.json"]:
+            stem = path.with_suffix("")
+            if history := _read_history(stem):
+                return Run(name, stem, history)
+        raise FileNotFoundError(
+            f"The network {name} is not there: run {self.notebook}.ipynb first."
+        )
+
+    def missing(self, runs: dict) -> list[str]:
+        """Names of the trainings that are still to be done."""
+        return [name for name, one in runs.items() if self.find(name, one) is None]
+
+    def fit_or_load(self, name: str, settings, build, fit, export=None) -> Run:
+        """Load a training, or do it, or go on where it was cut off.
+
+        ``build(settings)`` makes the model; ``fit(model, settings, place)`` compiles
+        and fits it and may return a dict for the history; ``export(model)`` gives what
+        is saved (default: the model). ``settings`` is a dataclass that is hashed and
+        kept, never read. Another process that trains the same is waited for.
+        """
+        if run := self.find(name, settings):
+            return run
+        own = self.folder / f"{name}-{_digest(settings)}"
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(own.with_name(f".{own.name}.lock")):
+            if run := self.find(name, settings):
+                return run
+            return self._fit(name, own, settings, build, fit, export or (lambda m: m))
+
+    def _fit(self, name, own, settings, build, fit, export):
+        """Train, and keep history and weights; the history is written last."""
+        now = datetime.datetime.now(datetime.UTC)
+        logs = self.logs / "runs" / self.folder.parent.name / self.notebook
+        place = Place(
+            own.with_name(f"{own.name}.partial"),
+            logs / f"{name}_{now:%Y-%m-%d_%H%M%S}",
+            time.perf_counter(),
+        )
+        place.folder.mkdir(parents=True, exist_ok=True)
+        here, commit = machine.describe(), machine.commit()
+        machines = _remember_machine(place.folder, here["hardware"])
+        keras.config.set_dtype_policy(here["precision"])
+        try:
+            extra = fit(build(settings), settings, place) or {}
+        finally:
+            keras.config.set_dtype_policy("float32")
+        log, best = place.epochs()
+        model = build(settings)
+        model.load_weights(place.weights.format(epoch=best))
+        for old in own.parent.glob(f"{own.name}_*.npz"):  # predictions of former weights
+            old.unlink()
+        run = Run(
+            name,
+            own,
+            {
+                "name": name,
+                "data": self.data.name,
+                "digest": _digest(settings),
+                "settings": dataclasses.asdict(settings),
+                "date": f"{now:%Y-%m-%d %H:%M} UTC",
+                "commit": commit,
+                "best_epoch": best,
+                "diverged": bool(log["loss"].isna().any()),
+                "seconds": round(float(log["seconds"].sum()), 1),
+                "parameters": int(model.count_params()),
+                "epochs": log.round(5).to_dict("list"),
+                **here,
+                "hardware": ", then ".join(machines),
+                **extra,
+            },
+            trained_here=True,
+        )
+        with whole(run.path(".keras")) as path:
+            export(model).save(path)
+        with whole(run.path(".json")) as path:
+            write_history(path, run.history)
+        shutil.rmtree(place.folder)
+        return run
+
+
+def write_history(path: pathlib.Path, history: dict) -> None:
+    """Write a history as JSON, lists of numbers on one line each."""
+    epochs = history["epochs"]
+    text = json.dumps(history | {"epochs": dict.fromkeys(epochs)}, indent=1)
+    for key, values in epochs.items():
+        text = text.replace(f'"{key}": null', f'"{key}": {json.dumps(values)}', 1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_graph(model: keras.Model, folder: pathlib.Path) -> None:
+    """Give TensorBoard the graph of a functional model with one input.
+
+    Keras 3's callback writes none that TensorBoard can draw.
+    """
+    shape = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    graph = tf.function(model).get_concrete_function(shape).graph
+    with tf.summary.create_file_writer(str(folder / "graph")).as_default():
+        tf.summary.graph(graph)
+
+
+def tensorboard_folder(run: Run, shipped: pathlib.Path) -> pathlib.Path:
+    """Where TensorBoard's files of a run lie: those written here, else the shipped."""
+    if not run.own:
+        return shipped
+    logs = LOGS / "runs" / run.stem.parents[1].name / run.stem.parent.name
+    return max(logs.glob(f"{run.name}_????-??-??_??????"), default=shipped)
+
+
+def read_tensorboard(folder: pathlib.Path) -> dict[str, list[float]]:
+    """Curves of validation, a value per epoch, from TensorBoard's own files."""
+    accumulator = event_accumulator.EventAccumulator(str(folder / "validation"))
+    accumulator.Reload()
+    found = {}
+    for tag in accumulator.Tags()["tensors"]:
+        events = accumulator.Tensors(tag)
+        if tag.startswith("epoch_"):
+            found[tag] = [float(tf.make_ndarray(e.tensor_proto)) for e in events]
+    return found
+
+
+def open_tensorboard(folder: pathlib.Path) -> None:
+    """Open TensorBoard below the cell, in Jupyter and Colab."""
+    beside_python = pathlib.Path(sys.executable).with_name("tensorboard")
+    if beside_python.exists():  # a kernel's PATH need not hold its environment
+        os.environ.setdefault("TENSORBOARD_BINARY", str(beside_python))
+    shell = IPython.get_ipython()
+    shell.run_line_magic("load_ext", "tensorboard")
+    shell.run_line_magic("tensorboard", f"--logdir {folder}")
+
+
+def _digest(settings):
+    """Six digits of a settings dataclass: None counts as not there, 1.0 as 1."""
+    told = {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
+    return digest({key: value for key, value in told.items() if value is not None})
+
+
+def _plain(value):
+    """A whole number as an integer, also within tuples."""
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _read_history(stem):
+    """The history of a run, or nothing where there is none that can be read."""
+    path = stem.with_name(f"{stem.name}.json")
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+def _remember_machine(folder, hardware):
+    """All machines that have worked on a training, in order."""
+    path = folder / "machines.txt"
+    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known += [hardware] * (known[-1:] != [hardware])
+    path.write_text("\n".join(known) + "\n", encoding="utf-8")
+    return known
