@@ -1,15 +1,17 @@
 # Every command of the project. `make` alone lists them.
 #
-# make run ARGS="-p PROFILE quick"   passes parameters to the notebook
-# make test ARGS="-k split"          passes arguments to pytest
-# make clean run CONSTRAINTS=        installs the newest supported versions instead
-# make run PYTHON=/path/to/python    builds the virtual environment with that Python
+# make run NOTEBOOK=notebooks/two_branches.ipynb   runs another notebook
+# make run ARGS="-p QUICK True"                    passes parameters to it
+# make test ARGS="-k split"                        passes arguments to pytest
+# make clean run CONSTRAINTS=                      installs the newest supported versions
+# make run PYTHON=/path/to/python                  builds the environment with that Python
 
-NOTEBOOK := assignment_2.ipynb
+NOTEBOOK ?= assignment_2.ipynb
+NOTEBOOKS := assignment_2.ipynb $(sort $(wildcard notebooks/*.ipynb))
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
-OUT := logs/$(shell date +%Y-%m-%d_%H-%M-%S)
+OUT := logs/runs/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 # A candidate is executed, not just looked up: a command that exists may not work.
 # Debian's Python has no ensurepip until python3-venv is installed.
@@ -19,7 +21,9 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 
 ACTIVATE = . $(VENV)/bin/activate &&
 ANNOUNCE = @sed -n 's/^$@:.*\#\# /$@: /p' Makefile
-PAPERMILL = papermill --kernel python3 $(NOTEBOOK) $(OUT)/$(NOTEBOOK)
+PAPERMILL = papermill --kernel python3 --log-level WARNING --no-progress-bar
+EXECUTE = $(ACTIVATE) $(PAPERMILL) $(1) $(OUT)/$(notdir $(1)) $(ARGS) || \
+	{ echo "A cell failed: $(OUT)/$(notdir $(1)) shows which." >&2; exit 1; }
 
 # The virtual environment's own kernel, whatever kernels the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -27,21 +31,24 @@ unexport JUPYTER_PATH
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help run test stress lint lab tensorboard handin publish clean
+.PHONY: help run all test stress lint lab tensorboard handin publish clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run the whole notebook, as HTML too, into logs/ (9 minutes on the sample, 3 minutes on the assignment's data)
+run: $(VENV)/run.stamp  ## run one notebook, as HTML too, into logs/runs (RUN_TIME)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
-	@$(ACTIVATE) $(PAPERMILL) $(ARGS) || \
-		{ echo "A cell failed. $(OUT)/$(NOTEBOOK) shows which." >&2; exit 1; }
-	@$(ACTIVATE) jupyter nbconvert --log-level ERROR --to html $(OUT)/$(NOTEBOOK)
-	@echo "Notebook: $(OUT)/$(NOTEBOOK)"
-	@echo "HTML:     $(OUT)/$(NOTEBOOK:.ipynb=.html)"
+	@$(call EXECUTE,$(NOTEBOOK))
+	@$(ACTIVATE) jupyter nbconvert --log-level ERROR --to html $(OUT)/$(notdir $(NOTEBOOK))
+	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
+	@echo "HTML:     $(OUT)/$(notdir $(NOTEBOOK:.ipynb=.html))"
 
-test: $(VENV)/dev.stamp  ## run the tests (15 minutes)
+all: $(VENV)/run.stamp  ## run all notebooks, one after the other (ALL_TIME)
+	$(ANNOUNCE)
+	@for notebook in $(NOTEBOOKS); do $(MAKE) --no-print-directory run NOTEBOOK=$$notebook || exit 1; done
+
+test: $(VENV)/dev.stamp  ## run the tests (TEST_TIME)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest $(ARGS)
 
@@ -49,28 +56,28 @@ stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (2 m
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest -m stress $(ARGS)
 
-lint: $(VENV)/dev.stamp  ## check the style of the notebook and all scripts (seconds)
+lint: $(VENV)/dev.stamp  ## check the style of notebooks, package and scripts (seconds)
 	$(ANNOUNCE)
 	@$(ACTIVATE) ruff check && ruff format --check
 
-lab: $(VENV)/run.stamp  ## open the notebook in JupyterLab (seconds)
+lab: $(VENV)/run.stamp  ## open the main notebook in JupyterLab (seconds)
 	$(ANNOUNCE)
 	@$(ACTIVATE) jupyter lab $(NOTEBOOK) $(ARGS)
 
-tensorboard: $(VENV)/run.stamp  ## show the training curves in logs/ in the browser (seconds)
+tensorboard: $(VENV)/run.stamp  ## show the curves of the six runs in the browser (seconds)
 	$(ANNOUNCE)
-	@$(ACTIVATE) tensorboard --logdir logs $(ARGS)
+	@$(ACTIVATE) tensorboard --logdir logs/utkface $(ARGS)
 
-handin: $(VENV)/run.stamp  ## assignment B's report and code as one zip file: make handin GROUP=1 STUDENTS="Name, number; Name, number" (seconds)
+handin: $(VENV)/run.stamp  ## gender recognition's report and code as one zip file: make handin GROUP=1 STUDENTS="Name, number; Name, number" (seconds)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python handin.py --group "$(GROUP)" --students "$(STUDENTS)" $(ARGS)
 
-# The committed outputs are those of a plain Run All, without the times of its cells.
-publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (5 minutes)
+# The committed outputs are those of a plain Run All of each notebook, without times.
+publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (PUBLISH_TIME)
 	$(ANNOUNCE)
-	@mkdir -p $(OUT)
-	@$(ACTIVATE) $(PAPERMILL) -p PUBLISH True $(ARGS)
-	@$(ACTIVATE) jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOK) \
+	@$(MAKE) --no-print-directory all
+	@$(ACTIVATE) python -m facekit.publish
+	@$(ACTIVATE) jupyter nbconvert --log-level ERROR --to notebook --execute --inplace $(NOTEBOOKS) \
 		--ExecutePreprocessor.kernel_name=python3 \
 		--ExecutePreprocessor.record_timing=False
 

@@ -12,9 +12,11 @@ networks     optimizer, shared trunk, pretrained networks
 measure      metrics with intervals, differences between networks
 machine      what computes here, which commit, how long
 runs         a training is done once, resumed, kept, found again
+boards       TensorBoard's files
 predictions  predictions are made once and kept; looks at a test set are logged
 report       tables and sentences
 plots        figures
+diagrams     drawings of networks
 publish      what the repository ships: ``python -m facekit.publish``
 """
 

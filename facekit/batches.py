@@ -102,7 +102,7 @@ def subset(rows: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
 
 
 def sharpness(pictures: np.ndarray) -> float:
-    """Mean absolute Laplacian of ``(n, height, width, 1)``: how much neighbours differ."""
+    """Mean absolute Laplacian of ``(n, height, width, 1)``: how neighbours differ."""
     inner = pictures[:, 1:-1, 1:-1]
     around = pictures[:, :-2, 1:-1] + pictures[:, 2:, 1:-1]
     around = around + pictures[:, 1:-1, :-2] + pictures[:, 1:-1, 2:]

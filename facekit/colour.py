@@ -8,19 +8,8 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from facekit import dataset, sources
+from facekit import dataset, labels, sources
 from facekit.dataset import Dataset, make_faults
-from facekit.labels import (
-    AGES,
-    GENDERS,
-    LABELS,
-    PICTURES,
-    SPLITS,
-    digest,
-    hash_name,
-    read_split_table,
-    validation_half,
-)
 
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{17})")
 CLASS_FOLDERS = {  # how data sets call the folders of the two labels
@@ -29,7 +18,7 @@ CLASS_FOLDERS = {  # how data sets call the folders of the two labels
 }
 
 
-def find(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
+def find_pictures(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
     """Pictures with age, gender and ethnicity in the main assignment's sets, and what
     they are in words: UTKFace in colour, else the main assignment's pictures.
 
@@ -39,10 +28,12 @@ def find(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
     if choice != "sample" and folder.is_dir():
         found = read_utkface(folder)
         return found, f"UTKFace's colour pictures in {data_dir.name}/UTKFace"
-    source = sources.find(choice, data_dir)
+    source = sources.find_source(choice, data_dir)
     grey = dataset.load(source.folder, source.synthetic)
     names = grey.table["img_name"]
-    table = grey.table.assign(main_name=names, img_name=grey.table["split"] + "/" + names)
+    table = grey.table.assign(
+        main_name=names, img_name=grey.table["split"] + "/" + names
+    )
     name = f"{grey.name}-enlarged"
     found = Dataset(table, grey.folder, grey.faults, name, grey.digest)
     return found, (
@@ -53,7 +44,7 @@ def find(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
 
 def find_gender(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
     """What assignment B learns from: the user's class folders ``gender/train`` and
-    ``gender/test`` (validation), else what ``find`` finds.
+    ``gender/test`` (validation), else what ``find_pictures`` finds.
     """
     folder = data_dir / "gender"
     own = {"train": folder / "train", "val": folder / "test"}
@@ -68,10 +59,10 @@ def find_gender(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
         ]
         table = pd.concat(tables, ignore_index=True)
         faults = pd.concat([part.faults for part in parts], ignore_index=True)
-        exact = digest([part.digest for part in parts])
+        exact = labels.digest([part.digest for part in parts])
         found = Dataset(table, folder, faults, "own", exact)
         return found, f"the class folders in {data_dir.name}/gender"
-    return find(choice, data_dir)
+    return find_pictures(choice, data_dir)
 
 
 def find_foreign(data_dir: pathlib.Path) -> Dataset | None:
@@ -95,23 +86,23 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
 
     Raises ValueError if a set is left without a usable picture.
     """
-    known, rows, faults = read_split_table(), [], []
+    known, rows, faults = labels.read_split_table(), [], []
     for path in sorted(path for path in folder.rglob("[!.]*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         parts = UTKFACE_NAME.match(path.name)
         main_name = f"{parts[4]}.jpg.chip.jpg" if parts else ""
-        if not name.lower().endswith(PICTURES):
+        if not name.lower().endswith(labels.PICTURES):
             faults.append((name, "file that is not an image", 0, False))
-        elif parts is None or int(parts[1]) > AGES[-1]:
+        elif parts is None or int(parts[1]) > labels.AGES[-1]:
             faults.append((name, "name that holds no labels", 0, False))
-        elif (hashed := hash_name(main_name)) not in known:
+        elif (hashed := labels.hash_name(main_name)) not in known:
             why = "time stamp that is not in the main assignment"
             faults.append((name, why, 0, False))
         else:
             rows.append((name, *map(int, parts.groups()[:3]), known[hashed], main_name))
-    columns = ["img_name", *LABELS, "split", "main_name"]
+    columns = ["img_name", *labels.LABELS, "split", "main_name"]
     table, broken = _drop_broken(pd.DataFrame(rows, columns=columns), folder)
-    for split in SPLITS:
+    for split in labels.SPLITS:
         if not (table["split"] == split).any():
             raise ValueError(
                 f"{folder.name} has no usable picture of the {split} set, named as "
@@ -134,7 +125,7 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
         below = [path for path in folder.iterdir() if path.name.lower() in names]
         for path in (path for part in below for path in part.rglob("[!.]*")):
             name = path.relative_to(folder).as_posix()
-            if name.lower().endswith(PICTURES):
+            if name.lower().endswith(labels.PICTURES):
                 rows.append((name, code, split))
             elif path.is_file():
                 faults.append((name, "file that is not an image", 0, False))
@@ -153,24 +144,26 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
 
 def halves(rows: pd.DataFrame) -> pd.Series:
     """Half of validation that each row belongs to, the same in all notebooks."""
-    return validation_half(rows["main_name"])
+    return labels.validation_half(rows["main_name"])
 
 
 def count_genders(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Count the gender labels of each set of rows."""
     table = []
     for name, rows in sets.items():
-        counts = [int((rows["gender"] == code).sum()) for code in range(len(GENDERS))]
+        counts = [
+            int((rows["gender"] == code).sum()) for code in range(len(labels.GENDERS))
+        ]
         shares = [f"{n:,} ({100 * n / len(rows):.1f} %)" for n in counts]
         row = {"Set": name.capitalize(), "Images": f"{len(rows):,}"}
-        table.append(row | dict(zip(GENDERS, shares, strict=True)))
+        table.append(row | dict(zip(labels.GENDERS, shares, strict=True)))
     return pd.DataFrame(table)
 
 
 def _digest_files(table, folder):
     """Name a set of pictures by their names and sizes in bytes."""
     names = sorted(table["img_name"])
-    return digest([names, [(folder / name).stat().st_size for name in names]])
+    return labels.digest([names, [(folder / name).stat().st_size for name in names]])
 
 
 def _drop_broken(rows, folder):

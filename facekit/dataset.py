@@ -9,18 +9,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from facekit.labels import (
-    AGES,
-    ETHNICITIES,
-    GENDERS,
-    LABELS,
-    PICTURES,
-    SIZE,
-    SPLITS,
-    digest_pictures,
-    hash_name,
-    read_split_table,
-)
+from facekit import labels
 from facekit.sources import read_labels
 
 # What UTKFace is told by besides its names: for training, validation and test the mean
@@ -63,7 +52,7 @@ def list_pictures(folder: pathlib.Path) -> pd.DataFrame:
     Raises FileNotFoundError if a set's folder is missing or empty.
     """
     rows = []
-    for split in SPLITS:
+    for split in labels.SPLITS:
         paths = (folder / split).glob("[!.]*")  # systems leave hidden files
         names = sorted(path.name for path in paths if path.is_file())
         if not names:
@@ -75,26 +64,30 @@ def list_pictures(folder: pathlib.Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["img_name", "split"])
 
 
-def find_row_faults(labels: pd.DataFrame, names: pd.Series) -> pd.Series:
+def find_row_faults(given: pd.DataFrame, names: pd.Series) -> pd.Series:
     """The first fault of each row, in words; missing where there is none.
 
     ``names`` are those of the pictures that are there.
     """
-    number = {label: pd.to_numeric(labels[label], "coerce") for label in LABELS}
-    name = labels["img_name"].fillna("")
+    number = {label: pd.to_numeric(given[label], "coerce") for label in labels.LABELS}
+    name = given["img_name"].fillna("")
     checks = {
         "no image name": name.str.strip() == "",
         "image name that is a path": ~name.map(lambda text: pathlib.Path(text).name).eq(
             name
         ),
-        f"age not a whole number from 0 to {AGES[-1]}": ~number["age"].isin(AGES),
-        "gender not 0 or 1": ~number["gender"].isin(range(len(GENDERS))),
-        "ethnicity not 0 to 4": ~number["ethnicity"].isin(range(len(ETHNICITIES))),
+        f"age not a whole number from 0 to {labels.AGES[-1]}": ~number["age"].isin(
+            labels.AGES
+        ),
+        "gender not 0 or 1": ~number["gender"].isin(range(len(labels.GENDERS))),
+        "ethnicity not 0 to 4": ~number["ethnicity"].isin(
+            range(len(labels.ETHNICITIES))
+        ),
         "image name used by an earlier row": name.duplicated(),
         "row whose image is missing": ~name.isin(names),
-        "file that is not an image": ~name.str.lower().str.endswith(PICTURES),
+        "file that is not an image": ~name.str.lower().str.endswith(labels.PICTURES),
     }
-    fault = pd.Series(pd.NA, index=labels.index, dtype="string")
+    fault = pd.Series(pd.NA, index=given.index, dtype="string")
     for text, wrong in reversed(checks.items()):
         fault[wrong] = text
     return fault
@@ -105,10 +98,10 @@ def make_faults(rows: list[tuple]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FAULTS)
 
 
-def find_faults(labels: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
+def find_faults(given: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
     """List what is wrong with rows and files, by names and labels alone."""
-    fault = find_row_faults(labels, files["img_name"]).dropna()
-    names = labels["img_name"].fillna("")
+    fault = find_row_faults(given, files["img_name"]).dropna()
+    names = given["img_name"].fillna("")
     found = [(names[row], text, row + 1, False) for row, text in fault.items()]
     files = files["img_name"]
     for text, wrong in (
@@ -124,19 +117,19 @@ def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
 
     Raises ValueError or FileNotFoundError, with what to do, where nothing is left.
     """
-    labels = read_labels(folder / "age_gender.csv")
+    given = read_labels(folder / "age_gender.csv")
     files = list_pictures(folder / "images")
-    faults = find_faults(labels, files)
-    good = labels.drop(index=faults["row"][faults["row"] > 0] - 1)
+    faults = find_faults(given, files)
+    good = given.drop(index=faults["row"][faults["row"] > 0] - 1)
     good = good.assign(
-        **{label: pd.to_numeric(good[label]).astype(int) for label in LABELS}
+        **{label: pd.to_numeric(good[label]).astype(int) for label in labels.LABELS}
     )
     table = good.merge(files.drop_duplicates("img_name"), on="img_name")
     table = table.sort_values("img_name", ignore_index=True)
     images, seen = _read_images(table, folder / "images")
     keep = ~table["img_name"].isin(seen.loc[~seen["used"].astype(bool), "img_name"])
     table, images = table[keep].reset_index(drop=True), images[keep.to_numpy()]
-    for split in SPLITS:
+    for split in labels.SPLITS:
         if not (table["split"] == split).any():
             raise ValueError(
                 f"No usable image is left in the {split} set: compare the names in "
@@ -148,7 +141,7 @@ def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
     if is_utkface(table, images):
         name = "utkface"
     exact = hashlib.sha256(table.to_csv(index=False).encode())
-    exact.update("".join(digest_pictures(images)).encode())
+    exact.update("".join(labels.digest_pictures(images)).encode())
     digest = exact.hexdigest()[:6]
     return Dataset(table, folder / "images", faults, name, digest, images)
 
@@ -158,7 +151,7 @@ def is_utkface(table: pd.DataFrame, images: np.ndarray) -> bool:
 
     Single pictures may be missing or compressed anew; no set may be another.
     """
-    known = read_split_table()
+    known = labels.read_split_table()
     if not covers(table["img_name"], table["split"], known):
         return False
     for split, expected in UTKFACE.items():
@@ -172,7 +165,7 @@ def is_utkface(table: pd.DataFrame, images: np.ndarray) -> bool:
 
 def covers(names: pd.Series, splits: pd.Series, known: pd.Series) -> bool:
     """Whether names are the known ones, in the known sets, to 99 % both ways."""
-    same = (names.map(hash_name).map(known) == splits).sum()
+    same = (names.map(labels.hash_name).map(known) == splits).sum()
     return bool(same >= 0.99 * max(len(names), len(known)))
 
 
@@ -197,7 +190,7 @@ def summarise_faults(faults: pd.DataFrame) -> pd.DataFrame:
 
 def _read_images(table, folder):
     """Read all pictures as 48×48 grey levels; list those that are broken or resized."""
-    images, seen = np.zeros((len(table), SIZE, SIZE), "uint8"), []
+    images, seen = np.zeros((len(table), labels.SIZE, labels.SIZE), "uint8"), []
     rows = zip(table["split"], table["img_name"], strict=True)
     for position, (split, name) in enumerate(rows):
         try:
@@ -206,8 +199,8 @@ def _read_images(table, folder):
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
             seen.append((name, "broken picture", 0, False))
             continue
-        if grey.size != (SIZE, SIZE):
-            seen.append((name, f"resized to {SIZE}×{SIZE}", 0, True))
-            grey = grey.resize((SIZE, SIZE), PIL.Image.Resampling.LANCZOS)
+        if grey.size != (labels.SIZE, labels.SIZE):
+            seen.append((name, f"resized to {labels.SIZE}×{labels.SIZE}", 0, True))
+            grey = grey.resize((labels.SIZE, labels.SIZE), PIL.Image.Resampling.LANCZOS)
         images[position] = np.asarray(grey)
     return images, make_faults(seen)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import sklearn.neighbors
 
-from facekit.labels import LABELS, SET_NAMES, SPLITS, digest_pictures
+from facekit import labels
 
 NEAR = 0.99  # correlation at 24×24 pixels from which on pictures are near-duplicates
 
@@ -15,9 +15,9 @@ def audit(table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
 
     ``images`` are grey levels ``(rows, 48, 48)`` in the order of ``table``.
     """
-    digest = digest_pictures(images)
+    digest = labels.digest_pictures(images)
     vectors, found = _standardise(images), {"digest": digest}
-    for split in SPLITS:
+    for split in labels.SPLITS:
         inside = np.flatnonzero(table["split"] == split)
         found[f"near_{split}"] = _highest_correlation(vectors, inside)
         others = pd.Series(digest).map(pd.Series(digest[inside]).value_counts())
@@ -29,7 +29,7 @@ def audit(table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
 def mark(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Whether another *set* holds a picture's ``identical`` or ``near`` duplicate."""
     marks = pd.DataFrame(False, index=table.index, columns=["identical", "near"])
-    for split in SPLITS:
+    for split in labels.SPLITS:
         elsewhere = table["split"] != split
         marks["identical"] |= elsewhere & found[f"in_{split}"]
         marks["near"] |= elsewhere & (found[f"near_{split}"] >= NEAR)
@@ -40,13 +40,13 @@ def mark(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 def count(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Count pictures with a duplicate, within and across the sets."""
     rows = []
-    for split in SPLITS:
+    for split in labels.SPLITS:
         here = found[table["split"] == split]
-        row = {"Images of": SET_NAMES[split], "Images": f"{len(here):,}"}
-        for other in SPLITS:
+        row = {"Images of": labels.SET_NAMES[split], "Images": f"{len(here):,}"}
+        for other in labels.SPLITS:
             near = here[f"in_{other}"] | (here[f"near_{other}"] >= NEAR)
             pair = f"{here[f'in_{other}'].sum():,} / {near.sum():,}"
-            row[f"in {SET_NAMES[other]}"] = pair
+            row[f"in {labels.SET_NAMES[other]}"] = pair
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -55,12 +55,12 @@ def conflicts(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
     """Groups of identical pictures, and in how many of them labels disagree."""
     groups = table.groupby(found["digest"].to_numpy())
     size = groups.size()
-    several = groups[list(LABELS)].nunique()[size > 1] > 1
+    several = groups[list(labels.LABELS)].nunique()[size > 1] > 1
     return {
         "groups": len(several),
         "pictures": int(size[size > 1].sum()),
         "conflicting": int(several.any(axis=1).sum()),
-    } | {label: int(several[label].sum()) for label in LABELS}
+    } | {label: int(several[label].sum()) for label in labels.LABELS}
 
 
 def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
@@ -71,10 +71,10 @@ def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     for _, group in table.groupby(found["digest"].to_numpy()):
         if len(group) > 1:
             one, other = np.triu_indices(len(group), 1)
-            labels = group[list(LABELS)].to_numpy()
-            apart = np.abs(labels[one] - labels[other])
+            given = group[list(labels.LABELS)].to_numpy()
+            apart = np.abs(given[one] - given[other])
             rows.append([apart[:, 0].mean(), *(apart[:, 1:] > 0).mean(axis=0)])
-    return pd.DataFrame(rows, columns=LABELS)
+    return pd.DataFrame(rows, columns=labels.LABELS)
 
 
 def _standardise(images):
@@ -89,9 +89,11 @@ def _standardise(images):
 
 def _highest_correlation(vectors, inside):
     """Correlation of each vector with the nearest other one of those ``inside``."""
-    nearest = sklearn.neighbors.NearestNeighbors(n_neighbors=2, algorithm="brute")
+    count = min(2, len(inside))  # of neighbours: itself, and another
+    nearest = sklearn.neighbors.NearestNeighbors(n_neighbors=count, algorithm="brute")
     nearest.fit(vectors[inside])
     distance, place = nearest.kneighbors(vectors)
     itself = inside[place] == np.arange(len(vectors))[:, None]
     distance = np.where(itself, np.inf, distance).min(axis=1)
-    return np.where(vectors.any(axis=1), 1 - distance**2 / 2, 0)  # 0: one grey level
+    there = vectors.any(axis=1) & np.isfinite(distance)  # not one grey level, not alone
+    return np.where(there, 1 - distance**2 / 2, 0)

@@ -34,7 +34,7 @@ def digest(value) -> str:
 
 
 def digest_pictures(images: np.ndarray) -> np.ndarray:
-    """One string per picture of ``(n, height, width)``, equal for equal pixels alone."""
+    """One string per picture of ``(n, height, width)``, equal for equal pixels."""
     return np.array([hashlib.sha1(image.tobytes()).hexdigest() for image in images])
 
 
@@ -65,7 +65,7 @@ def assign_splits(
     split[rest] = "train"
     if len(np.unique(digests[rest])) < FEWEST:
         return split
-    gender = pd.to_numeric(table["gender"], "coerce").fillna(-1).to_numpy()
+    gender = pd.to_numeric(table["gender"], "coerce").eq(1).to_numpy()
     fifths = sklearn.model_selection.StratifiedGroupKFold(
         5, shuffle=True, random_state=seed
     )

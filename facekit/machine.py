@@ -23,7 +23,7 @@ def duration(seconds: float | None) -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether bfloat16 runs at full speed: AVX512_BF16, AMX, or a GPU of capability 8."""
+    """Whether bfloat16 is fast: AVX512_BF16, AMX, or a GPU of capability 8."""
     if gpus := tf.config.list_physical_devices("GPU"):
         details = tf.config.experimental.get_device_details(gpus[0])
         return details.get("compute_capability", (0, 0)) >= (8, 0)

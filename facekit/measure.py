@@ -1,4 +1,4 @@
-"""A table of predictions in, metrics with intervals out; two in, their difference out."""
+"""A table of predictions in, metrics with intervals out; two in, a difference out."""
 
 import functools
 
@@ -28,10 +28,8 @@ def evaluate(predictions: pd.DataFrame) -> dict:
     drawn = _with_resamples(predictions)
     result = {"n": len(predictions)}
     for metric, values in drawn.items():
-        spread = values[1:][np.isfinite(values[1:])]
-        ends = np.percentile(spread, [2.5, 97.5]) if len(spread) else [np.nan] * 2
         result[metric] = round(float(values[0]), 5)
-        result[f"{metric}_ci95"] = [round(float(end), 5) for end in ends]
+        result[f"{metric}_ci95"] = [round(end, 5) for end in _ends(values)]
     return result
 
 
@@ -68,7 +66,7 @@ def average(tables: list[pd.DataFrame]) -> dict:
     for metric in measured[0]:
         drawn = np.mean([part[metric] for part in measured], axis=0)
         result[metric] = float(drawn[0])
-        result[f"{metric}_ci95"] = np.nanpercentile(drawn[1:], [2.5, 97.5]).tolist()
+        result[f"{metric}_ci95"] = _ends(drawn)
     return result
 
 
@@ -92,7 +90,7 @@ def constant_guess(predictions: pd.DataFrame, train: pd.DataFrame) -> pd.DataFra
 def error_by_age(
     predictions: pd.DataFrame, edges=(0, 5, 15, 25, 35, 45, 55, 65, 75, 117)
 ) -> pd.DataFrame:
-    """Per band of true age: ``n``, ``mae`` with ``low`` and ``high``, ``bias`` (years)."""
+    """Per band of true age: ``n``, ``mae``, ``low``, ``high``, ``bias`` (years)."""
     error = predictions["age_predicted"] - predictions["age"]
     bands = pd.cut(predictions["age"], edges, right=False)
     rows = []
@@ -147,6 +145,12 @@ def _with_resamples(predictions, seed=SEED):
     return _measure(predictions, np.vstack([whole, resamples]))
 
 
+def _ends(drawn):
+    """Ends of the 95 % interval, over the resamples that have what is measured."""
+    there = drawn[1:][np.isfinite(drawn[1:])]
+    return np.percentile(there, [2.5, 97.5]).tolist() if len(there) else [np.nan] * 2
+
+
 def _subtract(first, second, metrics, seeds):
     """Difference of two lists of tables, averaged within each list."""
     sides = [
@@ -157,8 +161,8 @@ def _subtract(first, second, metrics, seeds):
     for metric in metrics:
         if all(metric in part for side in sides for part in side):
             before, after = (np.mean([p[metric] for p in side], 0) for side in sides)
-            low, high = np.nanpercentile((after - before)[1:], [2.5, 97.5])
-            result[metric] = float(after[0] - before[0]), float(low), float(high)
+            change = after - before
+            result[metric] = float(change[0]), *_ends(change)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Keras parts that several notebooks use: optimizer, shared trunk, pretrained network."""
+"""Keras parts of several notebooks: optimizer, shared trunk, pretrained network."""
 
 import contextlib
 import os

@@ -1,13 +1,12 @@
 """Figures: the same colours for the same thing throughout (Okabe & Ito)."""
 
-import matplotlib.patches
 import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
 import sklearn.metrics
 
-from facekit.labels import ETHNICITIES, GENDERS, LABELS
+from facekit.labels import ETHNICITIES, GENDERS
 from facekit.report import METRICS
 
 TASK_COLOURS = {
@@ -116,26 +115,6 @@ def points(figures: dict[str, dict[str, dict]], metrics, title: str, colours=Non
     return figure
 
 
-def learning_curve(curve: dict[int, dict], metrics, title: str):
-    """Metrics with intervals against the number of training images."""
-    figure, axes = panels(len(metrics))
-    counts = list(curve)
-    for axis, metric in zip(axes, metrics, strict=True):
-        told = METRICS[metric]
-        values = told.factor * np.array([curve[count][metric] for count in counts])
-        ends = np.array([curve[count][f"{metric}_ci95"] for count in counts])
-        far = np.abs(told.factor * ends.T - values)
-        colour = TASK_COLOURS[metric.partition("_")[0]]
-        axis.errorbar(counts, values, far, color=colour, marker="o", capsize=3)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(counts, [f"{count:,}" for count in counts])
-        axis.minorticks_off()
-        axis.set(title=told.task, xlabel="training images")
-        axis.set_ylabel(f"{told.name} ({told.unit})")
-    figure.suptitle(title)
-    return figure
-
-
 def confusion(axis, true, guess, names: tuple[str, ...], title: str) -> None:
     """Draw a confusion matrix: counts, and shares of the true label."""
     codes = range(len(names))
@@ -216,7 +195,7 @@ def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
 
 
 def faces(images, titles: list[str], title: str, columns: int = 10):
-    """Draw pictures ``(n, height, width)`` of grey levels from 0 to 255, with titles."""
+    """Draw pictures ``(n, height, width)`` of grey levels (0 to 255), with titles."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows,
@@ -232,95 +211,3 @@ def faces(images, titles: list[str], title: str, columns: int = 10):
         axis.set_title(text, fontsize=8)
     figure.suptitle(title)
     return figure
-
-
-def sharing():
-    """Draw hard against soft parameter sharing (after Ruder 2017, figures 1 and 2)."""
-    figure, (hard, soft) = panels(2, 5, 3.6)
-    for row in range(3):
-        _box(hard, 1, 0.7 + 0.7 * row, 4.4, "shared layer", "shared")
-        _arrow(hard, (3.2, 0.5 + 0.7 * row), (3.2, 0.7 + 0.7 * row))
-    for column, task in enumerate(LABELS):
-        x = 0.9 + 1.6 * column
-        _box(hard, x, 2.8, 1.4, f"{task} layer", task)
-        _arrow(hard, (x + 0.7, 2.6), (x + 0.7, 2.8))
-        _arrow(hard, (x + 0.7, 3.3), (x + 0.7, 3.6))
-        x = 0.3 + 2.1 * column
-        for row in range(4):
-            _box(soft, x, 0.7 + 0.7 * row, 1.5, f"{task} layer", task)
-            _arrow(soft, (x + 0.75, 0.5 + 0.7 * row), (x + 0.75, 0.7 + 0.7 * row))
-            if row < 3 and column < 2:
-                ends = (x + 1.5, 0.95 + 0.7 * row), (x + 2.1, 0.95 + 0.7 * row)
-                _arrow(soft, *ends, arrowstyle="<->", linestyle=":")
-        _arrow(soft, (x + 0.75, 3.3), (x + 0.75, 3.6))
-    outputs = ("years", "P(female)", "5 classes")
-    for axis, places in ((hard, (1.6, 3.2, 4.8)), (soft, (1.05, 3.15, 5.25))):
-        for x, text in zip(places, outputs, strict=True):
-            axis.text(x, 3.66, text, ha="center", fontsize=8)
-        axis.text(3.2, 0.25, "one picture", ha="center")
-        axis.set(xlim=(0, 6.4), ylim=(0, 4.1))
-        axis.axis("off")
-    hard.set_title("Hard sharing: the same weights")
-    soft.set_title("Soft sharing: own weights, kept close by a penalty (dotted)")
-    return figure
-
-
-def architecture(model):
-    """Draw a hard-sharing network: shared layers in grey, each task's in its colour."""
-    parts = {part: [] for part in TASK_COLOURS}
-    for layer in model.layers[1:]:
-        owner = layer.name.partition("_")[0]
-        parts[owner if owner in LABELS else "shared"].append(layer)
-    trunk = parts.pop("shared")
-    half = (len(trunk) + 1) // 2
-    figure, (axis,) = panels(1, 10, 0.42 * half + 0.7)
-    for number, layer in enumerate(trunk):
-        column, row = divmod(number, half)
-        _box(axis, 3.2 * column, -row, 2.7, _layer_text(layer), "shared", 0.7)
-        if row:
-            x = 3.2 * column + 1.35
-            _arrow(axis, (x, 1 - row), (x, 0.7 - row))
-    _elbow(axis, (2.7, 1.35 - half), (3.2, 0.35), 2.95)
-    bottom = (5.9, 0.35 - (len(trunk) - half - 1))
-    top = 0.0
-    for task, layers in parts.items():
-        _elbow(axis, bottom, (6.6, top + 0.35), 6.25)
-        for row, layer in enumerate(layers):
-            _box(axis, 6.6, top - row, 3.4, _layer_text(layer), task, 0.7)
-            if row:
-                _arrow(axis, (8.3, top - row + 1), (8.3, top - row + 0.7))
-        top -= len(layers) + 0.4
-    axis.set(xlim=(-0.1, 10.1), ylim=(min(0.9 - half, top + 0.9), 1))
-    axis.set_title("The network: grey layers are shared, coloured ones one task's own")
-    axis.axis("off")
-    return figure
-
-
-def _layer_text(layer):
-    """What a box of the architecture says: kind, activation, output's shape."""
-    shape = " × ".join(map(str, layer.output.shape[1:]))
-    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
-    activation = f", {activation}" * (activation != "linear")
-    return f"{type(layer).__name__}{activation}: {shape}"
-
-
-def _box(axis, x, y, width, text, owner, height=0.5):
-    """Draw one layer as a box with its text in it."""
-    shape = "round,pad=0,rounding_size=0.06"
-    patch = matplotlib.patches.FancyBboxPatch((x, y), width, height, shape)
-    patch.set(facecolor=TASK_COLOURS[owner], edgecolor="none")
-    axis.add_patch(patch)
-    place = (x + width / 2, y + height / 2)
-    axis.text(*place, text, ha="center", va="center", fontsize=8, color="white")
-
-
-def _arrow(axis, start, end, **options):
-    """Draw an arrow between two points."""
-    look = {"arrowstyle": "-|>", "color": "#444444", "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops=look | options)
-
-
-def _elbow(axis, start, end, x):
-    """Draw an arrow that runs down or up at ``x``."""
-    axis.plot([start[0], x, x], [start[1], start[1], end[1]], color="#444444", lw=1)
-    _arrow(axis, (x, end[1]), end)

@@ -1,4 +1,4 @@
-"""Predictions are made once and kept; each look at a test set is logged as it is made."""
+"""Predictions are made once and kept; looks at test sets are logged at once."""
 
 import datetime
 import zipfile
@@ -17,14 +17,13 @@ def make_table(rows: pd.DataFrame, views: list[dict]) -> pd.DataFrame:
     """Join outputs to the labels: a row per image, the mean over views of it.
 
     Each view maps a task to outputs ``(rows, 1)``, or ``(rows, 5)`` for ethnicity, in
-    the order of ``rows``. Kept to float16, as predictions are on disk.
+    the order of ``rows``.
     """
     values = np.full((len(rows), len(PREDICTED)), np.nan, "float32")
     for task, columns in PREDICTED_BY.items():
         if task in views[0]:
             place = [PREDICTED.index(column) for column in columns]
             values[:, place] = np.mean([view[task] for view in views], axis=0)
-    values = values.astype("float16").astype("float32")
     return rows.assign(**dict(zip(PREDICTED, values.T, strict=True)))
 
 
@@ -101,14 +100,14 @@ def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
 
 
 def _save(path, predictions):
-    """Keep predictions as float16 (at most 0.01 points), with hashes for names."""
+    """Keep predictions, with hashes in place of names."""
     hashes = predictions["img_name"].map(hash_name)
     order = np.argsort(hashes.to_numpy())
     with whole(path) as draft, open(draft, "wb") as file:
         np.savez_compressed(
             file,
             name_hash=hashes.map(lambda text: int(text, 16)).to_numpy("uint64")[order],
-            values=predictions[PREDICTED].to_numpy("float16")[order],
+            values=predictions[PREDICTED].to_numpy("float32")[order],
         )
 
 

@@ -99,6 +99,12 @@ def metrics_table(results: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame({"Metric": ["Images", *titles]} | columns)
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign, zero without one."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if float(f"{value:.{digits}f}") else text[1:]
+
+
 def verdict(metric: str, change: tuple[float, float, float]) -> str:
     """``"better"``, ``"worse"``, or ``"no difference found"`` if the interval has 0."""
     value, low, high = change
@@ -108,7 +114,7 @@ def verdict(metric: str, change: tuple[float, float, float]) -> str:
 
 
 def describe_change(metric: str, change: tuple[float, float, float]) -> str:
-    """A difference with its interval, such as ``"better by 0.84 years (0.62 to 1.06)"``."""
+    """A difference with interval, such as ``"better by 0.84 years (0.62 to 1.06)"``."""
     told, found = METRICS[metric], verdict(metric, change)
     unit = {"%": " points", "": ""}.get(told.unit, f" {told.unit}")
     ends = [told.factor * end for end in change]
@@ -116,10 +122,12 @@ def describe_change(metric: str, change: tuple[float, float, float]) -> str:
     while digits < 4 and any(end and not round(end, digits) for end in ends):
         digits += 1  # +0.00 beside a verdict would contradict it
     if found == "no difference found":
-        text = "{:+.{d}f} ({:+.{d}f} to {:+.{d}f}{unit})"
-        return f"{found}: {text.format(*ends, d=digits, unit=unit)}".replace("-", "−")
+        middle, low, high = (signed(end, digits) for end in ends)
+        return f"{found}: {middle} ({low} to {high}{unit})"
     value, low, high = map(abs, (ends[0], *sorted(ends[1:], key=abs)))
-    return f"{found} by {value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+    return (
+        f"{found} by {value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+    )
 
 
 def describe_changes(changes: dict[str, tuple]) -> str:

@@ -7,15 +7,11 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 import time
 
 import filelock
-import IPython
 import keras
 import pandas as pd
-import tensorflow as tf
-from tensorboard.backend.event_processing import event_accumulator
 
 from facekit import machine
 from facekit.dataset import Dataset
@@ -85,12 +81,14 @@ class Place:
                 f"{self.folder.stem} diverged in its first epoch: lower the learning "
                 "rate, and delete its .partial folder."
             )
-        return log.drop(columns="epoch"), 1 + int(log.set_index("epoch")["val_loss"].idxmin())
+        return log.drop(columns="epoch"), 1 + int(
+            log.set_index("epoch")["val_loss"].idxmin()
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished training: its ``history``, and files whose names begin with ``stem``."""
+    """A finished training: its ``history``, and files named ``stem`` plus an ending."""
 
     name: str
     stem: pathlib.Path
@@ -107,7 +105,7 @@ class Run:
         return self.stem.with_name(self.stem.name + ending)
 
     def load(self) -> keras.Model:
-        """Read its best weights back, in float32. ValueError names an unreadable file."""
+        """Read its best weights back. ValueError names an unreadable file."""
         try:
             return keras.saving.load_model(self.path(".keras"), compile=False)
         except Exception as why:  # a damaged archive fails in many ways
@@ -135,7 +133,12 @@ class Store:
     @property
     def folder(self) -> pathlib.Path:
         """Where the user's own trainings on these data lie."""
-        return self.models / "runs" / f"{self.data.name}-{self.data.digest}" / self.notebook
+        return (
+            self.models
+            / "runs"
+            / f"{self.data.name}-{self.data.digest}"
+            / self.notebook
+        )
 
     @property
     def shipped(self) -> pathlib.Path:
@@ -143,7 +146,7 @@ class Store:
         return self.models / "utkface" / self.notebook
 
     def find(self, name: str, settings) -> Run | None:
-        """A finished training with these settings: the user's own, else a shipped one."""
+        """A finished training with these settings: the user's own, else a shipped."""
         stems = [self.folder / f"{name}-{_digest(settings)}"]
         if self.data.name == "utkface" and not self.retrain:
             stems.append(self.shipped / name)
@@ -211,7 +214,9 @@ class Store:
         log, best = place.epochs()
         model = build(settings)
         model.load_weights(place.weights.format(epoch=best))
-        for old in own.parent.glob(f"{own.name}_*.npz"):  # predictions of former weights
+        for old in own.parent.glob(
+            f"{own.name}_*.npz"
+        ):  # predictions of former weights
             old.unlink()
         run = Run(
             name,
@@ -249,47 +254,6 @@ def write_history(path: pathlib.Path, history: dict) -> None:
     for key, values in epochs.items():
         text = text.replace(f'"{key}": null', f'"{key}": {json.dumps(values)}', 1)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def write_graph(model: keras.Model, folder: pathlib.Path) -> None:
-    """Give TensorBoard the graph of a functional model with one input.
-
-    Keras 3's callback writes none that TensorBoard can draw.
-    """
-    shape = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
-    graph = tf.function(model).get_concrete_function(shape).graph
-    with tf.summary.create_file_writer(str(folder / "graph")).as_default():
-        tf.summary.graph(graph)
-
-
-def tensorboard_folder(run: Run, shipped: pathlib.Path) -> pathlib.Path:
-    """Where TensorBoard's files of a run lie: those written here, else the shipped."""
-    if not run.own:
-        return shipped
-    logs = LOGS / "runs" / run.stem.parents[1].name / run.stem.parent.name
-    return max(logs.glob(f"{run.name}_????-??-??_??????"), default=shipped)
-
-
-def read_tensorboard(folder: pathlib.Path) -> dict[str, list[float]]:
-    """Curves of validation, a value per epoch, from TensorBoard's own files."""
-    accumulator = event_accumulator.EventAccumulator(str(folder / "validation"))
-    accumulator.Reload()
-    found = {}
-    for tag in accumulator.Tags()["tensors"]:
-        events = accumulator.Tensors(tag)
-        if tag.startswith("epoch_"):
-            found[tag] = [float(tf.make_ndarray(e.tensor_proto)) for e in events]
-    return found
-
-
-def open_tensorboard(folder: pathlib.Path) -> None:
-    """Open TensorBoard below the cell, in Jupyter and Colab."""
-    beside_python = pathlib.Path(sys.executable).with_name("tensorboard")
-    if beside_python.exists():  # a kernel's PATH need not hold its environment
-        os.environ.setdefault("TENSORBOARD_BINARY", str(beside_python))
-    shell = IPython.get_ipython()
-    shell.run_line_magic("load_ext", "tensorboard")
-    shell.run_line_magic("tensorboard", f"--logdir {folder}")
 
 
 def _digest(settings):

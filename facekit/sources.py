@@ -13,18 +13,10 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from facekit.labels import (
-    COLUMNS,
-    DATA,
-    SIZE,
-    SPLITS,
-    assign_splits,
-    digest_pictures,
-    read_split_table,
-)
+from facekit import labels
 
 KAGGLE = "nipunarora8/age-gender-and-ethnicity-face-data-csv"
-SAMPLE = DATA / "sample" / "faces.zip"
+SAMPLE = labels.DATA / "sample" / "faces.zip"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Source:
     synthetic: bool = False
 
 
-def find(choice: str, data_dir: pathlib.Path, seed: int = 1) -> Source:
+def find_source(choice: str, data_dir: pathlib.Path, seed: int = 1) -> Source:
     """Find the data that the user has.
 
     ``choice`` is ``"auto"``, ``"folder"``, ``"csv"``, ``"kaggle"`` or ``"sample"``.
@@ -69,9 +61,9 @@ def read_labels(path: pathlib.Path) -> pd.DataFrame:
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as why:
         raise ValueError(
             f"{path.name} is not a CSV file. Save the table as CSV (UTF-8, commas) "
-            f"with the columns {', '.join(COLUMNS)}."
+            f"with the columns {', '.join(labels.COLUMNS)}."
         ) from why
-    missing = [column for column in COLUMNS if column not in table]
+    missing = [column for column in labels.COLUMNS if column not in table]
     if missing:
         raise ValueError(
             f"{path.name} has no column {', '.join(missing)}; its columns are "
@@ -79,10 +71,10 @@ def read_labels(path: pathlib.Path) -> pd.DataFrame:
         )
     if table.empty:
         raise ValueError(f"{path.name} has no rows. Put the assignment's table there.")
-    return table[list(COLUMNS)]
+    return table[list(labels.COLUMNS)]
 
 
-def parse_pixels(text: str, side: int = SIZE) -> np.ndarray | None:
+def parse_pixels(text: str, side: int = labels.SIZE) -> np.ndarray | None:
     """One cell of a pixel CSV as uint8 ``(side, side)``; None if it is no picture."""
     try:
         values = np.array(str(text).split(), dtype=int)
@@ -101,7 +93,7 @@ def write_layout(
     A row of ``table`` whose ``split`` is missing gets no picture. ``source.json``,
     written last, says what the folder was made from, and that it is whole.
     """
-    for split in SPLITS:
+    for split in labels.SPLITS:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     for image, name, split in zip(
         images, table["img_name"], table["split"], strict=True
@@ -109,21 +101,23 @@ def write_layout(
         if isinstance(split, str):
             path = folder / "images" / split / name
             PIL.Image.fromarray(image).save(path, quality=95)
-    table[list(COLUMNS)].to_csv(folder / "age_gender.csv", index=False)
+    table[list(labels.COLUMNS)].to_csv(folder / "age_gender.csv", index=False)
     (folder / "source.json").write_text(json.dumps(source), encoding="utf-8")
 
 
 def _made_from(folder):
-    """What a folder was made from, or None where that cannot be read."""
+    """What a folder was made from; None where it was not made here."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        made = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+        if isinstance(made, dict) and made.keys() & {"file", "synthetic faces"}:
+            return made
     return None
 
 
 @contextlib.contextmanager
 def _made_anew(folder):
     """Make a folder beside its place and move it there, whole; never delete others'."""
-    if folder.exists() and not (folder / "source.json").exists():
+    if folder.exists() and not _made_from(folder):
         raise ValueError(
             f"{folder.name}/ is in the way and was not made here: rename or move it."
         )
@@ -141,6 +135,12 @@ def _has_pixels(path):
         return "pixels" in [name.strip(' "\r\n') for name in file.readline().split(",")]
 
 
+def _is_picture_name(name):
+    """Tell whether a name is a picture's, and no path."""
+    is_path = pathlib.Path(str(name)).name != name
+    return not is_path and name.lower().endswith(labels.PICTURES)
+
+
 def _import_pixel_csv(path, folder, seed):
     """Write a CSV with pixels out into ``folder``, once for each file and seed."""
     stat = path.stat()
@@ -148,26 +148,26 @@ def _import_pixel_csv(path, folder, seed):
     source |= {"seed": seed}
     if _made_from(folder) == source:
         return folder
-    labels = read_labels(path)
-    print(f"Writing the pictures of {len(labels):,} rows of {path.name}, once")
+    given = read_labels(path)
+    print(f"Writing the pictures of {len(given):,} rows of {path.name}, once")
     pixels = pd.read_csv(path, usecols=["pixels"], skipinitialspace=True)["pixels"]
     pixels = pixels.map(parse_pixels)
-    good = pixels.notna() & labels["img_name"].notna()
-    good &= ~labels["img_name"].duplicated()
-    good &= labels["img_name"].map(lambda name: pathlib.Path(str(name)).name == name)
-    for row in labels.index[pixels.isna()][:5] + 1:
-        print(f"Row {row} has no {SIZE * SIZE} pixels from 0 to 255: left out")
+    good = pixels.notna() & given["img_name"].notna()
+    good &= ~given["img_name"].duplicated()
+    good &= given["img_name"].map(_is_picture_name)
+    for row in given.index[pixels.isna()][:5] + 1:
+        print(f"Row {row} has no {labels.SIZE**2} pixels from 0 to 255: left out")
     if not good.any():
         raise ValueError(
-            f"{path.name} has no row with a name and {SIZE * SIZE} pixels: "
+            f"{path.name} has no row with a name and {labels.SIZE**2} pixels: "
             "data/README.md says what its columns hold."
         )
-    images = np.zeros((len(labels), SIZE, SIZE), "uint8")
+    images = np.zeros((len(given), labels.SIZE, labels.SIZE), "uint8")
     images[good] = np.stack(pixels[good])
-    digests = digest_pictures(images[good])
-    table = labels.assign(split=None)
-    known = read_split_table()
-    table.loc[good, "split"] = assign_splits(labels[good], digests, known, seed)
+    digests = labels.digest_pictures(images[good])
+    table = given.assign(split=None)
+    known = labels.read_split_table()
+    table.loc[good, "split"] = labels.assign_splits(given[good], digests, known, seed)
     with _made_anew(folder) as draft:
         write_layout(images, table, draft, source)
     return folder
@@ -175,11 +175,11 @@ def _import_pixel_csv(path, folder, seed):
 
 def _use_folder(data_dir):
     """The assignment's folder, if it is there."""
-    labels, pictures = data_dir / "age_gender.csv", data_dir / "images"
-    if not pictures.is_dir() or not labels.exists():
-        if pictures.is_dir() or labels.exists() and not _has_pixels(labels):
+    csv, pictures = data_dir / "age_gender.csv", data_dir / "images"
+    if not pictures.is_dir() or not csv.exists():
+        if pictures.is_dir() or csv.exists() and not _has_pixels(csv):
             raise FileNotFoundError(
-                f"{(labels if pictures.is_dir() else pictures).name} is not there: the "
+                f"{(csv if pictures.is_dir() else pictures).name} is not there: the "
                 f"assignment's table belongs into {data_dir.name}/age_gender.csv, its "
                 f"pictures into {data_dir.name}/images/train, val and test."
             )

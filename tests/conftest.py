@@ -1,4 +1,4 @@
-"""What all tests share: the notebook's functions, synthetic faces, a tiny training.
+"""What all tests share: synthetic faces, a tiny training, no network.
 
 With `CI=true` a skipped test counts as failed: nothing may go unnoticed there.
 """
@@ -18,10 +18,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import numpy as np
 import PIL.Image
 import pytest
-from notebook_cells import load_functions
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FACES = 300
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 
@@ -45,14 +43,6 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
         terminalreporter.write_line(line, red=True)
 
 
-@pytest.fixture(scope="session")
-def notebook() -> types.ModuleType:
-    """Give the notebook's functions, whatever the working directory is."""
-    module = load_functions()
-    module.SHIPPED_DATA = ROOT / "data"
-    return module
-
-
 @pytest.fixture
 def offline(monkeypatch) -> None:
     """Let every connection fail, as without a network."""
@@ -61,114 +51,6 @@ def offline(monkeypatch) -> None:
         raise OSError("no network in tests")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
-
-
-@pytest.fixture(scope="session")
-def face_model(notebook) -> dict[str, np.ndarray]:
-    """Load the embedded face model."""
-    return notebook.load_face_model(ROOT / "data/sample/face_model.npz")
-
-
-@pytest.fixture(scope="session")
-def data_folder(notebook, tmp_path_factory) -> pathlib.Path:
-    """Write 300 synthetic faces as the assignment lays its pictures out."""
-    folder, _ = notebook.use_sample(tmp_path_factory.mktemp("data"), FACES)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def loaded(notebook, data_folder) -> tuple:
-    """Load those faces: table, pictures, faults."""
-    return notebook.load_folder(data_folder)
-
-
-@pytest.fixture(scope="session")
-def parts(notebook, loaded) -> dict:
-    """Give the table's rows by set."""
-    table = loaded[0]
-    return {split: table[table["split"] == split] for split in notebook.SPLITS}
-
-
-@pytest.fixture
-def small_folder(notebook, face_model, tmp_path) -> pathlib.Path:
-    """Write 60 faces that a test may damage: 30, 15 and 15 by set."""
-    images, table = notebook.sample_faces(face_model, 60, seed=5)
-    table["img_name"] = [f"face_{number:02d}.jpg" for number in range(60)]
-    table["split"] = np.repeat(notebook.SPLITS, [30, 15, 15])
-    folder = tmp_path / "small"
-    notebook.write_layout(images, table, folder, {})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny(notebook) -> dict:
-    """Give the hyperparameters of a network that trains in seconds."""
-    return notebook.MAIN_RUN | {
-        "filters": [4, 4, 4, 4],
-        "convolutions": [1, 1, 1, 1],
-        "shared_units": 8,
-        "head_units": 8,
-        "dropout": 0.0,
-        "batch_size": 64,
-        "epochs": 2,
-        "warmup_epochs": 1,
-    }
-
-
-@pytest.fixture(scope="session")
-def make_context(notebook, parts, data_folder):
-    """Make the context of trainings on the 300 faces, writing into a folder."""
-
-    def make(folder: pathlib.Path) -> dict:
-        return {
-            "tables": {"train": parts["train"], "select": parts["val"]},
-            "folder": data_folder / "images",
-            "data_name": "test-faces",
-            "model_dir": folder / "model",
-            "log_dir": folder / "logs",
-            "shipped": True,
-            "commit": "0a1b2c3",
-        }
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def context(make_context, tmp_path_factory) -> dict:
-    """Give the context of the one training that many tests look at."""
-    return make_context(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture(scope="session")
-def trained(notebook, tiny, context) -> dict:
-    """Train the tiny network once, as the run `mtl`."""
-    return notebook.fit_or_load("mtl", tiny, context)
-
-
-@pytest.fixture(scope="session")
-def predicted(notebook, trained, parts, context):
-    """Predict the test pictures with the tiny network."""
-    return notebook.predict_or_load(trained, parts["test"], context)
-
-
-@pytest.fixture
-def save_picture():
-    """Give a function that saves an array as a picture, in any mode and size."""
-
-    def save(path: pathlib.Path, pixels: np.ndarray) -> None:
-        PIL.Image.fromarray(pixels).save(path)
-
-    return save
-
-
-@pytest.fixture(scope="session")
-def pixel_rows(loaded):
-    """Give the 300 faces as rows of a CSV with pixels; no name is a known one."""
-    table, images, _ = loaded
-    rows = table.drop(columns="split")
-    rows["img_name"] = [f"face_{number:03d}.jpg" for number in range(len(rows))]
-    rows["pixels"] = [" ".join(map(str, image.ravel())) for image in images]
-    return rows
 
 
 @pytest.fixture
@@ -185,6 +67,71 @@ def fake_kaggle(monkeypatch):
     return answer
 
 
+@pytest.fixture
+def save_picture():
+    """Give a function that saves noise around a grey level, or given pixels."""
+
+    def save(path: pathlib.Path, pixels=None, size=(60, 60)) -> pathlib.Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if pixels is None:
+            generator = np.random.default_rng(len(path.name))
+            pixels = generator.integers(60, 200, (*size, 3)).astype("uint8")
+        PIL.Image.fromarray(pixels).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """Load the embedded sample: 2,000 synthetic faces."""
+    from facekit import dataset, sources
+
+    source = sources.find_source("sample", tmp_path_factory.mktemp("sample"))
+    return dataset.load(source.folder, source.synthetic)
+
+
+def _write_faces(sample, sizes, folder):
+    """Write some of the faces of each set as a folder of their own."""
+    import pandas as pd
+
+    from facekit import sources
+
+    parts = zip(sizes, ("train", "val", "test"), strict=True)
+    table = pd.concat([sample.rows(split)[:size] for size, split in parts])
+    images = sample.images[table.index]
+    table = table.assign(img_name=[f"face_{row:03d}.jpg" for row in range(len(table))])
+    sources.write_layout(images, table, folder, {"synthetic faces": "faces.zip"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder(sample, tmp_path_factory) -> pathlib.Path:
+    """Write 300 synthetic faces in the assignment's layout: 192, 48 and 60 by set."""
+    return _write_faces(sample, (192, 48, 60), tmp_path_factory.mktemp("data") / "some")
+
+
+@pytest.fixture(scope="session")
+def data(data_folder):
+    """Load those 300 faces."""
+    from facekit import dataset
+
+    return dataset.load(data_folder, synthetic=True)
+
+
+@pytest.fixture
+def small_folder(sample, tmp_path) -> pathlib.Path:
+    """Write 60 faces that a test may damage: 30, 15 and 15 by set."""
+    return _write_faces(sample, (30, 15, 15), tmp_path / "small")
+
+
+@pytest.fixture(scope="session")
+def pixel_rows(data):
+    """Give the 300 faces as rows of a CSV with pixels; no name is a known one."""
+    pixels = [" ".join(map(str, image.ravel())) for image in data.images]
+    return data.table.drop(columns="split").assign(pixels=pixels)
+
+
 @pytest.fixture(params=["folder", "csv", "kaggle", "sample"])
 def layout(request, tmp_path, data_folder, pixel_rows, offline, fake_kaggle) -> tuple:
     """Lay out data in each of the four ways users have: its kind, and `DATA_DIR`."""
@@ -192,6 +139,7 @@ def layout(request, tmp_path, data_folder, pixel_rows, offline, fake_kaggle) -> 
     data_dir.mkdir()
     if request.param == "folder":
         shutil.copytree(data_folder, data_dir, dirs_exist_ok=True)
+        (data_dir / "source.json").unlink()
     elif request.param == "csv":
         pixel_rows.to_csv(data_dir / "age_gender.csv", index=False)
     elif request.param == "kaggle":
@@ -200,3 +148,71 @@ def layout(request, tmp_path, data_folder, pixel_rows, offline, fake_kaggle) -> 
         pixel_rows.to_csv(download / "age_gender.csv", index=False)
         fake_kaggle(download)
     return request.param, data_dir
+
+
+@pytest.fixture
+def know(monkeypatch):
+    """Give a function that lets the split table know names and their sets."""
+    import pandas as pd
+
+    from facekit import colour, dataset, labels, sources
+
+    def table(sets: dict[str, str]) -> None:
+        hashes = [labels.hash_name(name) for name in sets]
+        known = pd.Series(list(sets.values()), index=hashes, dtype=object)
+        for module in (labels, sources, dataset, colour):
+            if hasattr(module, "read_split_table"):
+                monkeypatch.setattr(module, "read_split_table", lambda: known)
+
+    return table
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Give a store for trainings on eight rows of numbers."""
+    import pandas as pd
+
+    from facekit import dataset, runs
+
+    nothing = pd.DataFrame({"img_name": [], "split": []})
+    numbers = dataset.Dataset(nothing, tmp_path, nothing, "own", "0a1b2c")
+    return runs.Store(
+        "study", numbers, models=tmp_path / "model", logs=tmp_path / "logs"
+    )
+
+
+@pytest.fixture(scope="session")
+def face_store(data, tmp_path_factory):
+    """Give a store for trainings on the 300 faces."""
+    from facekit import runs
+
+    folder = tmp_path_factory.mktemp("trained")
+    return runs.Store("faces", data, models=folder / "model", logs=folder / "logs")
+
+
+@pytest.fixture(scope="session")
+def trained(face_store, data):
+    """Train a tiny network on the 300 faces once, as the run `mtl`."""
+    import tiny
+
+    return face_store.fit_or_load("mtl", tiny.FACES, tiny.build, tiny.fit_on(data))
+
+
+@pytest.fixture(scope="session")
+def predicted(trained, data):
+    """Predict the test pictures with the tiny network."""
+    import tiny
+
+    return tiny.predict(trained.load(), data.rows("test"), data)
+
+
+@pytest.fixture
+def copy_run(trained, tmp_path):
+    """Copy the trained run, as the user's own, so that a test may change it."""
+    from facekit import runs
+
+    folder = tmp_path / "model/runs/sample-0a1b2c/faces"
+    folder.mkdir(parents=True)
+    for ending in (".json", ".keras"):
+        shutil.copyfile(trained.path(ending), folder / f"mtl-0a1b2c{ending}")
+    return runs.Run("mtl", folder / "mtl-0a1b2c", trained.history)

@@ -1,0 +1,54 @@
+"""TensorBoard's files: the graph, finding them, reading them, opening them."""
+
+import os
+import pathlib
+import sys
+
+import IPython
+import keras
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+from facekit.labels import LOGS
+from facekit.runs import Run
+
+
+def write_graph(model: keras.Model, folder: pathlib.Path) -> None:
+    """Give TensorBoard the graph of a functional model with one input.
+
+    Keras 3's callback writes none that TensorBoard can draw.
+    """
+    shape = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    graph = tf.function(model).get_concrete_function(shape).graph
+    with tf.summary.create_file_writer(str(folder / "graph")).as_default():
+        tf.summary.graph(graph)
+
+
+def find_logs(run: Run, shipped: pathlib.Path) -> pathlib.Path:
+    """Where TensorBoard's files of a run lie: those written here, else the shipped."""
+    if not run.own:
+        return shipped
+    logs = LOGS / "runs" / run.stem.parents[1].name / run.stem.parent.name
+    return max(logs.glob(f"{run.name}_????-??-??_??????"), default=shipped)
+
+
+def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
+    """Curves of validation, a value per epoch, from TensorBoard's own files."""
+    accumulator = event_accumulator.EventAccumulator(str(folder / "validation"))
+    accumulator.Reload()
+    found = {}
+    for tag in accumulator.Tags()["tensors"]:
+        events = accumulator.Tensors(tag)
+        if tag.startswith("epoch_"):
+            found[tag] = [float(tf.make_ndarray(e.tensor_proto)) for e in events]
+    return found
+
+
+def open_tensorboard(folder: pathlib.Path) -> None:
+    """Open TensorBoard below the cell, in Jupyter and Colab."""
+    beside_python = pathlib.Path(sys.executable).with_name("tensorboard")
+    if beside_python.exists():  # a kernel's PATH need not hold its environment
+        os.environ.setdefault("TENSORBOARD_BINARY", str(beside_python))
+    shell = IPython.get_ipython()
+    shell.run_line_magic("load_ext", "tensorboard")
+    shell.run_line_magic("tensorboard", f"--logdir {folder}")

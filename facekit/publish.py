@@ -1,0 +1,194 @@
+"""What the repository ships: ``python -m facekit.publish`` (maintainers).
+
+Takes what the notebooks wrote on UTKFace. Everything is checked before anything is
+overwritten; each notebook's folder is then replaced as a whole.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+
+import pandas as pd
+
+from facekit.boards import find_logs
+from facekit.labels import LOGS, MODELS, ROOT
+from facekit.machine import duration
+from facekit.report import as_markdown, format_metric, results_table
+from facekit.runs import Run
+
+WEIGHTS = {  # networks whose weights are shipped, by notebook
+    "assignment_2": ["mtl", "run1", "run2", "run3", "run4", "run5"],
+    "does_sharing_help": [],
+    "gender_recognition": ["gender_baseline", "gender_improved", "gender_mtl_transfer"],
+    "two_branches": ["age_gender_A"],
+    "age_subclassed": ["age_subclassed"],
+}
+BOARDS = {
+    "mtl": "main_network",
+    "run1": "run_1_plain_start",
+    "run2": "run_2_age_distribution",
+    "run3": "run_3_muon",
+    "run4": "run_4_cubic_splines",
+    "run5": "run_5_twice_the_filters",
+}
+FIRST = {  # of the README: a line for each assignment, from one row of results
+    "Age, gender, ethnicity (48×48 grey)": ("assignment_2", "mtl", "test"),
+    "Gender, on another data set": ("gender_recognition", "gender_improved", "foreign"),
+    "Age and gender, 4,000 pictures": ("two_branches", "age_gender_A", "test"),
+    "Age, custom training loop": ("age_subclassed", "age_subclassed", "test"),
+}
+
+
+def main(models: pathlib.Path = MODELS, readme: pathlib.Path = ROOT / "README.md"):
+    """Check all notebooks' results, then publish them; exit with what is wrong."""
+    problems, found = [], {}
+    for notebook in WEIGHTS:
+        found[notebook] = _collect(models, notebook, problems)
+    problems += [
+        f"{readme.name} lacks the lines <!-- {mark}:begin --> and <!-- {mark}:end -->"
+        for mark in ("first", "results")
+        if not re.search(_between(mark), readme.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    if problems:
+        sys.exit("Nothing was published:\n" + "\n".join(problems))
+    for notebook, (results, stems) in found.items():
+        _replace_folder(models / "utkface" / notebook, results, stems)
+    _copy_boards(found["assignment_2"][1])
+    results = {name: part["results"] for name, (part, _) in found.items()}
+    history = json.loads((models / "utkface/assignment_2/mtl.json").read_text())
+    card = models / "utkface" / "README.md"
+    card.write_text(_make_card(history, results), encoding="utf-8")
+    _write_readme(readme, results)
+    print(f"{sum(map(len, results.values()))} rows of results are published.")
+
+
+def _collect(models, notebook, problems):
+    """Newest results of a notebook on UTKFace, and the files' stem of each run."""
+    paths = sorted(
+        models.glob(f"runs/utkface-??????/{notebook}/results.json"),
+        key=lambda path: path.stat().st_mtime,
+    )
+    if not paths:
+        problems.append(f"{notebook}: no results on UTKFace: run the notebook on it")
+        return {}, {}
+    results, stems = json.loads(paths[-1].read_text(encoding="utf-8")), {}
+    for name in WEIGHTS[notebook]:
+        if name not in results["runs"]:
+            problems.append(f"{notebook}: {name} is not among its runs")
+    for name, digest in results["runs"].items():
+        own = paths[-1].with_name(f"{name}-{digest}")
+        shipped = models / "utkface" / notebook / name
+        stem = own if own.with_name(f"{own.name}.json").exists() else shipped
+        stems[name] = stem
+        history = stem.with_name(f"{stem.name}.json")
+        if not history.exists() or json.loads(history.read_text())["digest"] != digest:
+            problems.append(f"{notebook}: the training {name} is not there")
+        weights = stem.with_name(f"{stem.name}.keras")
+        if name in WEIGHTS[notebook] and not weights.exists():
+            problems.append(f"{notebook}: the weights of {name} are not there")
+    return results, stems
+
+
+def _replace_folder(folder, results, stems):
+    """Make a notebook's shipped folder anew: nothing of former runs stays behind."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
+        draft = pathlib.Path(draft)
+        for name, stem in stems.items():
+            longer = tuple(other for other in stems if other.startswith(f"{name}_"))
+            for path in stem.parent.glob(f"{stem.name}[._]*"):
+                ending = path.name.removeprefix(stem.name)
+                if path.name.startswith(longer or ".") or path.is_dir():
+                    continue
+                if ending != ".keras" or name in WEIGHTS[folder.name]:
+                    shutil.copyfile(path, draft / f"{name}{ending}")
+        looks = [folder / "test_looks.csv"]
+        looks += {stem.with_name("test_looks.csv") for stem in stems.values()}
+        tables = [pd.read_csv(path) for path in dict.fromkeys(looks) if path.exists()]
+        if tables:
+            table = (
+                pd.concat(tables).drop_duplicates().sort_values("date", kind="stable")
+            )
+            table.to_csv(draft / "test_looks.csv", index=False)
+        text = json.dumps(results, indent=1) + "\n"
+        (draft / "results.json").write_text(text, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        shutil.copytree(draft, folder)
+
+
+def _copy_boards(stems):
+    """Ship TensorBoard's files of the six runs, without the machine's name."""
+    for name, board in BOARDS.items():
+        target = LOGS / "utkface" / board
+        source = find_logs(Run(name, stems[name], {}), target)
+        if source == target:
+            continue
+        shutil.rmtree(target, ignore_errors=True)
+        for path in source.rglob("events.out.tfevents.*"):
+            kept = target / path.parent.name / ".".join(path.name.split(".")[:4])
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, kept)
+
+
+def _make_card(history, results):
+    """The model card of the main network, and what else is shipped."""
+    tested = {
+        notebook: [
+            row
+            for row in rows
+            if row["model"] in WEIGHTS[notebook] and "test" in row["split"]
+        ]
+        for notebook, rows in results.items()
+    }
+    main_rows = [row for row in tested.pop("assignment_2") if row["model"] == "mtl"]
+    template = pathlib.Path(__file__).with_name("model_card.md")
+    return template.read_text(encoding="utf-8").format(
+        **history,
+        count=len(history["epochs"]["loss"]),
+        time=duration(history["seconds"]),
+        results=as_markdown(results_table(main_rows)),
+        others=as_markdown(results_table(sum(tested.values(), []))),
+    )
+
+
+def _write_readme(readme, results):
+    """Renew the README's two tables: a line per assignment, and all test results."""
+    lines = []
+    for title, (notebook, model, split) in FIRST.items():
+        fits = [r for r in results[notebook] if r["model"] == model]
+        (row, *_) = (r for r in fits if r["split"].startswith(split))
+        lines.append(
+            {
+                "On test pictures": title,
+                "Age: MAE": format_metric("age_mae", row, unit=True),
+                "Gender": format_metric("gender_accuracy", row, unit=True),
+                "Ethnicity": format_metric("ethnicity_accuracy", row, unit=True),
+            }
+        )
+    tested = {
+        notebook: results_table([row for row in rows if "test" in row["split"]])
+        for notebook, rows in results.items()
+    }
+    text = "\n\n".join(
+        f"**{notebook}.ipynb**\n\n{as_markdown(table)}"
+        for notebook, table in tested.items()
+        if len(table)
+    )
+    whole = readme.read_text(encoding="utf-8")
+    for mark, part in (("first", as_markdown(pd.DataFrame(lines))), ("results", text)):
+        new = f"<!-- {mark}:begin -->\n{part}\n<!-- {mark}:end -->"
+        whole = re.sub(_between(mark), lambda _, new=new: new, whole, flags=re.DOTALL)
+    readme.write_text(whole, encoding="utf-8")
+
+
+def _between(mark):
+    """Pattern of what stands between two marks of a file, the marks included."""
+    return f"<!-- {mark}:begin -->.*<!-- {mark}:end -->"
+
+
+if __name__ == "__main__":
+    main()
