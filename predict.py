@@ -14,50 +14,38 @@ import contextlib
 import csv
 import itertools
 import json
+import math
 import os
 import pathlib
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
-ROOT = pathlib.Path(__file__).resolve().parent
+from facekit.labels import DATA, ETHNICITIES, MODELS, PICTURES, SIZE
+from facekit.measure import age_intervals
+from facekit.sources import parse_pixels
+
 ETHICS = (
     "Gender and ethnicity are labels that annotators gave to pictures, not facts "
     "about people: do not decide anything about a person by them."
 )
-ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+ENDINGS = (*PICTURES, ".gif", ".webp")
 FILE_COLUMNS = ("img_name", "file", "path")
-OLDEST = 116  # years, of the training labels
-FACE = 48  # pixels, side of the pictures that the face model knows
 SHORT = 5  # seconds of work that need no word of progress
 
 
-def find_model(name, folder=ROOT / "model" / "utkface"):
-    """Find the weights of a model.
+def find_model(name: str, folder: pathlib.Path = MODELS / "utkface") -> pathlib.Path:
+    """Find a Keras file, or the weights of that name that the repository ships.
 
-    Parameters
-    ----------
-    name : str
-        Path of a Keras file, or the name of a model that the repository ships.
-    folder : pathlib.Path
-        Holds the shipped ``<name>.keras``.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither; the message lists the names.
+    Raises FileNotFoundError, with the known names, if there is neither.
     """
     if pathlib.Path(name).is_file():
         return pathlib.Path(name)
-    shipped = {path.stem: path for path in sorted(folder.glob("*.keras"))}
+    shipped = {path.stem: path for path in sorted(folder.glob("*/*.keras"))}
     if name not in shipped:
         known = ", ".join(shipped) or f"none in {folder}"
         raise FileNotFoundError(
@@ -66,19 +54,11 @@ def find_model(name, folder=ROOT / "model" / "utkface"):
     return shipped[name]
 
 
-def find_pictures(paths):
-    """List pictures one by one, never all at once.
+def find_pictures(paths: Iterable[str]) -> Iterator[tuple]:
+    """List the pictures of files, folders and CSV files, never all at once.
 
-    Parameters
-    ----------
-    paths : iterable of str
-        Pictures, folders, CSV files.
-
-    Yields
-    ------
-    tuple of (str, pathlib.Path or numpy.ndarray or Exception)
-        A name, and the picture's path, its grey levels (from a CSV file), or what is
-        wrong with it.
+    Yields a name, and the picture's path, its grey levels (from a CSV file), or the
+    exception that says what is wrong with it.
     """
     for text in paths:
         path = pathlib.Path(text)
@@ -94,17 +74,17 @@ def find_pictures(paths):
         yield from itertools.chain([first], found)
 
 
-def list_folder(folder):
+def list_folder(folder: pathlib.Path) -> Iterator[tuple]:
     """Yield the pictures of a folder and its subfolders, as ``find_pictures`` does."""
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if name.lower().endswith(PICTURES):
+            if name.lower().endswith(ENDINGS):
                 path = pathlib.Path(place, name)
                 yield str(path), path
 
 
-def list_csv(path):
+def list_csv(path: pathlib.Path) -> Iterator[tuple]:
     """Yield the pictures that a CSV file holds or names, as ``find_pictures`` does."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -120,71 +100,39 @@ def list_csv(path):
                 if named and row[named]:
                     name += f" {row[named]}"
                 if "pixels" in columns:
-                    yield name, parse_pixels(row["pixels"])
+                    yield name, read_pixels(row["pixels"] or "")
                 else:
                     yield name, locate(path.parent, row[named] or "", below)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         yield str(path), error
 
 
-def locate(folder, name, below):
-    """Find a picture that a CSV file names.
+def locate(folder: pathlib.Path, name: str, below: dict) -> pathlib.Path:
+    """Find a picture that a CSV file names: beside it, else below it.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where the CSV file lies.
-    name : str
-        Relative to it, or that of a file somewhere below it.
-    below : dict[str, pathlib.Path]
-        Pictures below the folder by name; filled when it is first needed.
-
-    Returns
-    -------
-    pathlib.Path
-        Where the picture lies, or should.
+    ``below`` holds the pictures below ``folder`` by name, filled when first needed.
     """
     if not (folder / name).is_file() and not below:
         below.update((path.name, path) for _, path in list_folder(folder))
     return below.get(name, folder / name)
 
 
-def parse_pixels(text):
-    """Turn a row's pixels into a square picture.
-
-    Parameters
-    ----------
-    text : str or None
-        Grey levels from 0 to 255, separated by spaces.
-
-    Returns
-    -------
-    numpy.ndarray or ValueError
-        Grey levels, uint8, shape ``(side, side)``; or what is wrong with them.
-    """
-    try:
-        values = np.array((text or "").split(), float)
-    except ValueError:
-        return ValueError("pixels are not numbers")
-    side = int(np.sqrt(len(values)))
-    if side < 2 or side**2 != len(values):
-        return ValueError(f"{len(values)} pixels make no square picture")
-    if not (values >= 0).all() or not (values <= 255).all():
-        return ValueError("pixels beyond 0 to 255")
-    return values.round().astype("uint8").reshape(side, side)
+def read_pixels(text: str) -> np.ndarray | ValueError:
+    """Turn pixels of a row into a square picture of grey levels, or say the fault."""
+    count = len(text.split())
+    side = math.isqrt(count)
+    if side < 2 or side**2 != count:
+        return ValueError(f"{count} pixels make no square picture")
+    picture = parse_pixels(text, side)
+    if picture is None:
+        return ValueError("pixels are not whole numbers from 0 to 255")
+    return picture
 
 
-def load_upright(path):
-    """Load a picture file of any colour mode, turned as its camera says.
+def load_upright(path: pathlib.Path) -> Image.Image:
+    """Load a picture of any colour mode as RGB, turned as its camera says.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode RGB; transparent parts lie on mid-grey.
+    Transparent parts lie on mid-grey.
     """
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)
@@ -199,23 +147,10 @@ def load_upright(path):
         return image.convert("RGB")
 
 
-def open_picture(source):
-    """Read a picture of any size and colour mode, upright.
+def open_picture(source: pathlib.Path | np.ndarray) -> Image.Image:
+    """Read a picture, a file or grey levels, as RGB: upright, its middle square.
 
-    Parameters
-    ----------
-    source : pathlib.Path or numpy.ndarray
-        A file, or grey levels.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode RGB; the middle square of a picture that is not square.
-
-    Raises
-    ------
-    OSError, ValueError, Image.DecompressionBombError
-        If it cannot be read.
+    Raises OSError, ValueError or DecompressionBombError if it cannot be read.
     """
     if isinstance(source, np.ndarray):
         image = Image.fromarray(source).convert("RGB")
@@ -226,22 +161,9 @@ def open_picture(source):
     return image.crop((left, top, left + side, top + side))
 
 
-def prepare(image, size, channels):
-    """Resize a picture as the training pictures were.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Square, mode RGB.
-    size : int
-        Side in pixels.
-    channels : int
-        1 for grey, 3 for colour.
-
-    Returns
-    -------
-    numpy.ndarray
-        Levels from 0 to 255, uint8, shape ``(size, size, channels)``.
+def prepare(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """Resize a square picture as the training pictures were: uint8 ``(size, size,
+    channels)``, grey if ``channels`` is 1.
     """
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (size, size):
@@ -249,88 +171,66 @@ def prepare(image, size, channels):
     return np.asarray(image).reshape(size, size, channels)
 
 
-def face_scores(face_model, faces):
-    """Score how much pictures look like the aligned faces that the networks know.
+def standardise(pixels: np.ndarray) -> np.ndarray:
+    """Give each picture (a row of grey levels) the mean 0 and the deviation 1."""
+    centred = pixels.astype("float32")
+    centred = centred - centred.mean(axis=1, keepdims=True)
+    return centred / np.maximum(centred.std(axis=1, keepdims=True), 1)
 
-    A logistic regression on the scores of 150 principal components, their squares and
-    the reconstruction error, fitted by `data/sample/fit_face_model.py`.
 
-    Parameters
-    ----------
-    face_model : dict[str, numpy.ndarray]
-        What `data/sample/face_model.npz` holds.
-    faces : numpy.ndarray
-        Grey levels from 0 to 255, shape ``(pictures, 48, 48, 1)``.
+def alignment_inputs(face_model: dict, pixels: np.ndarray) -> np.ndarray:
+    """Describe how pictures ``(n, 2304)`` differ from a typical aligned face.
 
-    Returns
-    -------
-    numpy.ndarray
-        Log odds, shape ``(pictures,)``; minus infinity for one grey level.
+    The scores of the components in standard deviations, cut off at 6, their squares,
+    and 5 times the root mean square error of the reconstruction: ``(n, 301)``.
+    """
+    components = face_model["components"]
+    centred = standardise(pixels) - face_model["alignment_mean"]
+    scores = centred @ components.T
+    error = np.sqrt(((centred - scores @ components) ** 2).mean(axis=1))
+    scores = (scores / face_model["alignment_spread"]).clip(-6, 6)
+    return np.concatenate([scores, scores**2, 5 * error[:, None]], axis=1)
+
+
+def face_scores(face_model: dict, faces: np.ndarray) -> np.ndarray:
+    """Score how much pictures ``(n, 48, 48, 1)`` look like the networks' aligned faces.
+
+    Log odds of a logistic regression that `data/sample/fit_face_model.py` fits; minus
+    infinity for a picture of one grey level.
     """
     pixels = faces.reshape(len(faces), -1).astype("float32")
-    centred = pixels - pixels.mean(axis=1, keepdims=True)
-    contrast = centred.std(axis=1, keepdims=True)
-    centred = centred / np.maximum(contrast, 1) - face_model["alignment_mean"]
-    scores = centred @ face_model["components"].T
-    error = np.sqrt(((centred - scores @ face_model["components"]) ** 2).mean(axis=1))
-    scores = (scores / face_model["alignment_spread"]).clip(-6, 6)
-    inputs = np.concatenate([scores, scores**2, 5 * error[:, None]], axis=1)
+    inputs = alignment_inputs(face_model, pixels)
     odds = inputs @ face_model["alignment_weights"] + face_model["alignment_bias"]
-    return np.where(contrast[:, 0] < 2, -np.inf, odds)
-
-
-def age_intervals(ages, table):
-    """Look up the interval around predicted ages.
-
-    Parameters
-    ----------
-    ages : numpy.ndarray
-        Predicted, in years.
-    table : dict[str, list of float]
-        ``from``: where the bands of predicted ages begin; ``low`` and ``high``: what to
-        add to a predicted age of the band (years), from validation.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        Lower and upper ends, in years.
-    """
-    band = np.searchsorted(table["from"], ages, side="right") - 1
-    band = band.clip(0, len(table["from"]) - 1)
-    low, high = (ages + np.array(table[end])[band] for end in ("low", "high"))
-    return low.clip(0, OLDEST), high.clip(0, OLDEST)
+    return np.where(pixels.std(axis=1) < 2, -np.inf, odds)
 
 
 class Predictor:
     """A network with what its answers need.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Keras file. Beside it may lie ``<name>_intervals.json``.
+    Beside its Keras file may lie the notebook's ``results.json``, whose entry
+    ``age_intervals`` holds, by network, what ``measure.age_intervals`` takes.
     """
 
-    def __init__(self, path):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    def __init__(self, path: pathlib.Path):
         import keras  # takes seconds: after the arguments were checked
 
         self.model = keras.models.load_model(path, compile=False, safe_mode=True)
         if len(self.model.inputs) != 1:
             raise ValueError(f"{path} wants more than a picture: use another model")
         _, self.size, _, self.channels = self.model.input_shape
-        self.tasks = list(
-            self.outputs(np.zeros((1, self.size, self.size, self.channels)))
-        )
-        beside = path.with_name(f"{path.stem}_intervals.json")
-        self.intervals = json.loads(beside.read_text()) if beside.exists() else None
-        faces = ROOT / "data" / "sample" / "face_model.npz"
-        self.face_model = None
+        blank = np.zeros((1, self.size, self.size, self.channels))
+        self.tasks = list(self.outputs(blank))
+        beside, self.intervals = path.with_name("results.json"), None
+        if beside.exists():
+            results = json.loads(beside.read_text(encoding="utf-8"))
+            self.intervals = results["age_intervals"].get(path.stem)
+        faces, self.face_model = DATA / "sample" / "face_model.npz", None
         if faces.exists():
             with np.load(faces, allow_pickle=False) as file:
                 self.face_model = {key: file[key].astype("float32") for key in file}
 
     @property
-    def columns(self):
+    def columns(self) -> list[str]:
         """Names of the columns of an answer, in order."""
         names = ["file"]
         if "age" in self.tasks:
@@ -339,25 +239,17 @@ class Predictor:
         names += [*ETHNICITIES] * ("ethnicity" in self.tasks)
         return [*names, "note"]
 
-    def outputs(self, batch):
+    def outputs(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on a batch of levels from 0 to 1: outputs by task."""
         outputs = self.model.predict_on_batch(batch.astype("float32"))
         if isinstance(outputs, dict):
             return outputs
         return {self.model.output_names[0]: outputs}
 
-    def answer(self, pictures):
-        """Predict a few pictures, each averaged with its mirror image.
+    def answer(self, pictures: list[Image.Image]) -> list[dict]:
+        """Predict a few square pictures, each averaged with its mirror image.
 
-        Parameters
-        ----------
-        pictures : list of PIL.Image.Image
-            Square.
-
-        Returns
-        -------
-        list of dict
-            One per picture: what ``columns`` names, without ``file``.
+        One answer per picture: what ``columns`` names, without ``file``.
         """
         shape = self.size, self.channels
         batch = np.stack([prepare(picture, *shape) for picture in pictures])
@@ -382,33 +274,22 @@ class Predictor:
             for row, note in zip(rows, self.notes(pictures), strict=True)
         ]
 
-    def notes(self, pictures):
+    def notes(self, pictures: list[Image.Image]) -> list[str]:
         """Warn of the pictures that do not look like an upright face filling them."""
         if self.face_model is None:
             return [""] * len(pictures)
-        faces = np.stack([prepare(picture, FACE, 1) for picture in pictures])
+        faces = np.stack([prepare(picture, SIZE, 1) for picture in pictures])
         scores = face_scores(self.face_model, faces)
         least = self.face_model["alignment_quantiles"][1]  # 1 % of faces fall below it
         warning = "warning: not like an aligned face"
         return [warning if score < least else "" for score in scores]
 
 
-def predict(predictor, sources, batch):
-    """Predict pictures one batch after the other, in order.
+def predict(predictor: Predictor, sources: Iterable, batch: int) -> Iterator[dict]:
+    """Predict pictures, as ``find_pictures`` yields them, in order.
 
-    Parameters
-    ----------
-    predictor : Predictor
-    sources : iterable
-        As ``find_pictures`` yields them.
-    batch : int
-        Pictures that are in memory at once.
-
-    Yields
-    ------
-    dict
-        One row per picture: its ``file``, then as ``Predictor.answer`` returns it; or a
-        ``note`` that begins with "error: ".
+    ``batch`` pictures are in memory at once. Yields a row per picture: its ``file``,
+    then an answer, or a ``note`` that begins with "error: ".
     """
     sources = iter(sources)
     while chunk := list(itertools.islice(sources, batch)):
@@ -429,7 +310,7 @@ def predict(predictor, sources, batch):
         yield from rows
 
 
-def describe(error):
+def describe(error: Exception) -> str:
     """Say in one line what is wrong with a picture."""
     if isinstance(error, FileNotFoundError):
         return "no such file or folder"
@@ -438,61 +319,39 @@ def describe(error):
 
 
 class Writer:
-    """Write rows as they come.
+    """Write rows as they come, as ``"table"``, ``"csv"`` or ``"json"``."""
 
-    Parameters
-    ----------
-    kind : str
-        ``"table"``, ``"csv"`` or ``"json"``.
-    columns : list of str
-    file : file-like
-    """
-
-    def __init__(self, kind, columns, file):
+    def __init__(self, kind: str, columns: list[str], file):
         self.kind, self.columns, self.file = kind, columns, file
+        self.csv = csv.DictWriter(file, columns, lineterminator="\n")
         self.rows = 0
 
-    def write(self, row):
+    def write(self, row: dict) -> None:
         """Write one row, before the first one what comes ahead of it."""
         if self.kind == "json":
             self.file.write(",\n " if self.rows else "[\n ")
             self.file.write(json.dumps(row, ensure_ascii=False))
-        elif self.kind == "csv":
-            writer = csv.DictWriter(self.file, self.columns, lineterminator="\n")
-            if not self.rows:
-                writer.writeheader()
-            writer.writerow(row)
         else:
+            write = self.csv.writerow if self.kind == "csv" else self.write_line
             if not self.rows:
-                self.file.write(self.line({name: name for name in self.columns}))
-            self.file.write(self.line(row))
+                write({name: name for name in self.columns})
+            write(row)
         self.rows += 1
 
-    def line(self, row):
-        """Lay out one line of a table."""
+    def write_line(self, row: dict) -> None:
+        """Write one line of a table."""
         inner = [str(row.get(name, "")).rjust(8) for name in self.columns[1:-1]]
-        return (
-            " ".join([f"{row['file']:<32}", *inner, row.get("note", "")]).rstrip()
-            + "\n"
-        )
+        line = " ".join([f"{row['file']:<32}", *inner, row.get("note", "")])
+        self.file.write(f"{line.rstrip()}\n")
 
-    def close(self):
+    def close(self) -> None:
         """Write what comes after the last row."""
         if self.kind == "json":
             self.file.write("\n]\n" if self.rows else "[]\n")
 
 
-def parse_arguments(arguments):
-    """Read the command line.
-
-    Parameters
-    ----------
-    arguments : list of str or None
-
-    Returns
-    -------
-    argparse.Namespace
-    """
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"{ETHICS} Exit status: 0, or 1 where a picture could not be read, 2 "
@@ -518,14 +377,8 @@ def parse_arguments(arguments):
     return chosen
 
 
-def main(arguments=None):
-    """Predict what the command line names, and print it.
-
-    Returns
-    -------
-    int
-        Exit status.
-    """
+def main(arguments: list[str] | None = None) -> int:
+    """Predict what the command line names, print it, and give the exit status."""
     chosen = parse_arguments(arguments)
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     try:

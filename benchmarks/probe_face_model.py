@@ -18,70 +18,26 @@ import sys
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-from notebook_cells import load_functions  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / "data" / "sample")]
+import make_sample  # noqa: E402
 
-
-def real_faces(folder: pathlib.Path, split: str) -> tuple[np.ndarray, pd.DataFrame]:
-    """Read the real pictures of one set.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder with `age_gender.csv` and `images/{train,val,test}`.
-    split : str
-        `train`, `val` or `test`.
-
-    Returns
-    -------
-    tuple[np.ndarray, pd.DataFrame]
-        Grey levels, uint8, shape (pictures, 48, 48), and their labels.
-
-    Raises
-    ------
-    FileNotFoundError
-        The table or the pictures are missing.
-    """
-    images = folder / "images" / split
-    for path in (folder / "age_gender.csv", images):
-        if not path.exists():
-            raise FileNotFoundError(f"there is no {path}: see data/README.md")
-    table = pd.read_csv(folder / "age_gender.csv")
-    table = table[table["img_name"].isin({path.name for path in images.iterdir()})]
-    if table.empty:
-        raise FileNotFoundError(f"no picture of the table is in {images}")
-    table = table.sort_values("img_name", ignore_index=True)
-    faces = np.empty((len(table), 48, 48), np.uint8)
-    for face, name in zip(faces, table["img_name"], strict=True):
-        with Image.open(images / name) as image:
-            face[:] = image.convert("L")
-    return faces, table
+from facekit import dataset  # noqa: E402
+from facekit.labels import DATA  # noqa: E402
 
 
 def probe(
     train: tuple[np.ndarray, pd.DataFrame], test: tuple[np.ndarray, pd.DataFrame]
 ) -> dict[str, float]:
-    """Train the linear probe and score it.
+    """Train the linear probe on pictures with labels, and score it on others.
 
-    Parameters
-    ----------
-    train : tuple[np.ndarray, pd.DataFrame]
-        Pictures, uint8 of shape (people, 48, 48), and their labels.
-    test : tuple[np.ndarray, pd.DataFrame]
-        The same, for scoring.
-
-    Returns
-    -------
-    dict[str, float]
-        `gender` and `ethnicity`: shares of right answers; `both`: share of people with
-        both right; `age`: mean absolute error in years.
+    Pictures are uint8 ``(people, 48, 48)``. Gives the shares of right answers
+    (``gender``, ``ethnicity``, ``both``) and the mean error of ``age`` in years.
     """
     flat = [
         faces.reshape(len(faces), -1).astype(np.float32) / 255
@@ -105,22 +61,7 @@ def probe(
 def result_rows(
     synthetic: dict[str, float], real: dict[str, float], people: int
 ) -> list[str]:
-    """Write the results as rows of a markdown table.
-
-    Parameters
-    ----------
-    synthetic : dict[str, float]
-        What `probe` returns after training on synthetic faces.
-    real : dict[str, float]
-        The same after training on real ones.
-    people : int
-        How many people it was scored on, for the standard errors.
-
-    Returns
-    -------
-    list[str]
-        The lines of the table.
-    """
+    """Write the results of ``probe`` as rows of a markdown table."""
     rows = [
         f"| scored on {people:,} real faces | trained on synthetic faces "
         "| trained on real faces | synthetic / real |",
@@ -148,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data",
         type=pathlib.Path,
-        default=ROOT / "data",
+        default=DATA,
         help="folder with age_gender.csv and images/ (default: data)",
     )
     parser.add_argument(
@@ -167,14 +108,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Train both probes and print the table."""
     arguments = parse_arguments()
-    notebook = load_functions(path=ROOT / "assignment_2.ipynb")
     try:
-        model = notebook.load_face_model(ROOT / "data" / "sample" / "face_model.npz")
-        train = real_faces(arguments.data, "train")
-        test = real_faces(arguments.data, arguments.split)
+        data = dataset.load(arguments.data)
+        model = make_sample.load_face_model(make_sample.HERE / "face_model.npz")
     except (OSError, ValueError) as error:
         sys.exit(f"probe_face_model: {error}")
-    faces = notebook.sample_faces(model, arguments.count, arguments.seed)
+    rows = {split: data.rows(split) for split in ("train", arguments.split)}
+    train, test = ((data.images[part.index], part) for part in rows.values())
+    faces = make_sample.sample_faces(model, arguments.count, arguments.seed)
     print(*result_rows(probe(faces, test), probe(train, test), len(test[1])), sep="\n")
     print("\n± one standard error from the number of people scored")
 

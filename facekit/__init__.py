@@ -24,4 +24,6 @@ import logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model
+logging.getLogger("tensorflow").addFilter(  # in notebooks it sets its own level
+    lambda note: note.levelno >= logging.ERROR
+)

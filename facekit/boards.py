@@ -34,7 +34,9 @@ def find_logs(run: Run, shipped: pathlib.Path) -> pathlib.Path:
 
 def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
     """Curves of validation, a value per epoch, from TensorBoard's own files."""
-    accumulator = event_accumulator.EventAccumulator(str(folder / "validation"))
+    accumulator = event_accumulator.EventAccumulator(
+        str(folder / "validation"), size_guidance={"tensors": 0}
+    )
     accumulator.Reload()
     found = {}
     for tag in accumulator.Tags()["tensors"]:

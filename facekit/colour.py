@@ -101,7 +101,8 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
         else:
             rows.append((name, *map(int, parts.groups()[:3]), known[hashed], main_name))
     columns = ["img_name", *labels.LABELS, "split", "main_name"]
-    table, broken = _drop_broken(pd.DataFrame(rows, columns=columns), folder)
+    rows = pd.DataFrame(rows, columns=columns)
+    table, images, broken = _drop_broken(rows, folder)
     for split in labels.SPLITS:
         if not (table["split"] == split).any():
             raise ValueError(
@@ -109,8 +110,8 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
                 "UTKFace names them: <age>_<gender>_<ethnicity>_<17 digits>.jpg. "
                 "Unpack the whole archive there."
             )
-    whole = dataset.covers(table["main_name"], table["split"], known)
-    name = "utkface" if whole else "own"
+    named = table.assign(img_name=table["main_name"])
+    name = "utkface" if dataset.is_utkface(named, images) else "own"
     faults = make_faults(faults + broken)
     return Dataset(table, folder, faults, name, _digest_files(table, folder))
 
@@ -130,7 +131,7 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
             elif path.is_file():
                 faults.append((name, "file that is not an image", 0, False))
     table = pd.DataFrame(rows, columns=["img_name", "gender", "split"])
-    table, broken = _drop_broken(table, folder)
+    table, _, broken = _drop_broken(table, folder)
     for code, names in enumerate(CLASS_FOLDERS.values()):
         if not (table["gender"] == code).any():
             raise ValueError(
@@ -167,18 +168,22 @@ def _digest_files(table, folder):
 
 
 def _drop_broken(rows, folder):
-    """Sort pictures that decode by name; list the others as faults."""
+    """Sort pictures that decode by name; give them small and grey too, and faults."""
 
-    def decodes(name):
+    def decode(name):
         try:
             with PIL.Image.open(folder / name) as picture:
                 picture.draft("L", (25, 25))  # a JPEG is read whole, at an eighth
-                picture.load()
-            return True
+                return np.asarray(picture.convert("L").resize((25, 25)))
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-            return False
+            return None
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        good = np.array(list(pool.map(decodes, rows["img_name"])), bool)
-    broken = [(name, "broken picture", 0, False) for name in rows["img_name"][~good]]
-    return rows[good].sort_values("img_name", ignore_index=True), broken
+        small = dict(
+            zip(rows["img_name"], pool.map(decode, rows["img_name"]), strict=True)
+        )
+    lost = [name for name, picture in small.items() if picture is None]
+    table = rows[~rows["img_name"].isin(lost)]
+    table = table.sort_values("img_name", ignore_index=True)
+    images = np.array([small[name] for name in table["img_name"]])
+    return table, images, [(name, "broken picture", 0, False) for name in lost]

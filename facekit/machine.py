@@ -49,6 +49,14 @@ def describe() -> dict[str, str]:
     }
 
 
+def remember(path: pathlib.Path, hardware: str) -> list[str]:
+    """All machines that worked on something, in order; ``path`` keeps them."""
+    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known += [hardware] * (known[-1:] != [hardware])
+    path.write_text("\n".join(known) + "\n", encoding="utf-8")
+    return known
+
+
 def commit() -> str:
     """The project's commit, or ``"unknown"`` where it is no git checkout."""
     if not (ROOT / ".git").exists():

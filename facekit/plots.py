@@ -7,7 +7,7 @@ import pandas as pd
 import sklearn.metrics
 
 from facekit.labels import ETHNICITIES, GENDERS
-from facekit.report import METRICS
+from facekit.report import METRICS, Metric
 
 TASK_COLOURS = {
     "shared": "#7f7f7f",
@@ -46,29 +46,25 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title: str = ""):
     each. Metrics are written in their unit, losses as they are.
     """
     figure, axes = panels(len(keys))
+    several = len(histories) > 1
     for axis, (key, heading) in zip(axes, keys.items(), strict=True):
-        told = METRICS.get(key)
-        factor = told.factor if told else 1
-        colour = TASK_COLOURS.get(key.partition("_")[0], TASK_COLOURS["shared"])
+        told = METRICS.get(key, Metric("", "loss", "", 1))
         for place, (name, history) in enumerate(histories.items()):
-            several = len(histories) > 1
-            for prefix, line in (("", "--"), ("val_", "-")):
-                values = factor * np.array(history["epochs"][prefix + key])
-                label = ("validation" if prefix else "training") * (not several)
-                axis.plot(
-                    np.arange(1, len(values) + 1),
-                    values,
-                    line,
-                    color=SERIES[place % len(SERIES)] if several else colour,
-                    label=(name if prefix else None) if several else label,
-                )
+            colour = SERIES[place] if several else _task_colour(key)
+            for prefix, line, side in (
+                ("", "--", "training"),
+                ("val_", "-", "validation"),
+            ):
+                values = told.factor * np.array(history["epochs"][prefix + key])
+                label = side if not several else name if prefix else None
+                numbers = range(1, 1 + len(values))
+                axis.plot(numbers, values, line, color=colour, label=label)
             if not several:
                 best = history["best_epoch"]
                 axis.axvline(best, color="grey", linestyle=":", label="best epoch")
-        unit = f"{told.name} ({told.unit})" if told and told.unit else "loss"
-        axis.set(title=heading, xlabel="epoch", ylabel=unit)
+        axis.set(title=heading, xlabel="epoch", ylabel=told.axis)
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
-    note = "dashed: training, solid: validation" if len(histories) > 1 else None
+    note = "dashed: training, solid: validation" if several else None
     axes[-1].legend(frameon=False, title=note)
     figure.suptitle(title or None)
     return figure
@@ -85,29 +81,16 @@ def points(figures: dict[str, dict[str, dict]], metrics, title: str, colours=Non
     for axis, metric in zip(axes, metrics, strict=True):
         told = METRICS[metric]
         for place, name in enumerate(series):
-            shift = 0.22 * (place - (len(series) - 1) / 2) if len(series) > 1 else 0
-            rows = [
-                (row + shift, parts[name])
-                for row, parts in enumerate(figures.values())
-                if metric in parts.get(name, {})
-            ]
-            if not rows:
-                continue
-            values = told.factor * np.array([part[metric] for _, part in rows])
-            ends = told.factor * np.array([part[f"{metric}_ci95"] for _, part in rows])
-            axis.errorbar(
-                values,
-                [height for height, _ in rows],
-                xerr=np.abs(ends.T - values),
-                fmt="o",
-                capsize=2,
-                markersize=4,
-                color=colours.get(name, TASK_COLOURS[metric.partition("_")[0]]),
-                label=name,
-            )
+            rows = [row for row, parts in enumerate(figures.values()) if name in parts]
+            found = [parts[name] for parts in figures.values() if name in parts]
+            values = told.factor * np.array([part[metric] for part in found])
+            ends = told.factor * np.array([part[f"{metric}_ci95"] for part in found])
+            style = {"fmt": "o", "capsize": 2, "markersize": 4, "label": name}
+            style["color"] = colours.get(name, _task_colour(metric))
+            heights = np.array(rows) + 0.22 * (place - (len(series) - 1) / 2)
+            axis.errorbar(values, heights, xerr=np.abs(ends.T - values), **style)
         axis.set_yticks(range(len(figures)), list(figures))
-        axis.set(title=told.task, xlabel=f"{told.name} ({told.unit or 'area'})")
-        axis.set_ylim(len(figures) - 0.5, -0.5)
+        axis.set(title=told.task, xlabel=told.axis, ylim=(len(figures) - 0.5, -0.5))
         axis.grid(axis="x", color="#eeeeee")
     if len(series) > 1:
         axes[-1].legend(frameon=False)
@@ -175,15 +158,9 @@ def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
     """Predicted against true age, and the error by band of true age."""
     figure, (left, right) = panels(2, 5.2, 4)
     ages_predicted(left, predictions, "Predicted against true age")
-    ends = np.array([bands["mae"] - bands["low"], bands["high"] - bands["mae"]])
-    right.bar(
-        bands["band"],
-        bands["mae"],
-        yerr=ends,
-        color=TASK_COLOURS["age"],
-        capsize=3,
-        label="MAE, 95 % interval",
-    )
+    ends = np.abs([bands["low"] - bands["mae"], bands["high"] - bands["mae"]])
+    style = {"color": TASK_COLOURS["age"], "capsize": 3, "label": "MAE, 95 % interval"}
+    right.bar(bands["band"], bands["mae"], yerr=ends, **style)
     label = "bias (predicted − true)"
     right.plot(bands["band"], bands["bias"], "D", color="black", label=label)
     right.axhline(0, color="grey", linewidth=0.8)
@@ -194,16 +171,16 @@ def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
     return figure
 
 
+def _task_colour(key):
+    """Colour of the task that a metric or loss belongs to, by its name."""
+    return TASK_COLOURS.get(key.partition("_")[0], TASK_COLOURS["shared"])
+
+
 def faces(images, titles: list[str], title: str, columns: int = 10):
     """Draw pictures ``(n, height, width)`` of grey levels (0 to 255), with titles."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(columns, 0.35 + 1.35 * rows),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = {"figsize": (columns, 0.35 + 1.35 * rows), "layout": "constrained"}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **size)
     for axis in axes.ravel():
         axis.axis("off")
     for axis, image, text in zip(axes.ravel(), images, titles, strict=False):

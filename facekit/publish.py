@@ -52,6 +52,11 @@ def main(models: pathlib.Path = MODELS, readme: pathlib.Path = ROOT / "README.md
         for mark in ("first", "results")
         if not re.search(_between(mark), readme.read_text(encoding="utf-8"), re.DOTALL)
     ]
+    problems += [
+        f"{notebook}: no result of {model} on a set that begins with {split}"
+        for notebook, model, split in FIRST.values()
+        if not _rows(found[notebook][0].get("results", []), model, split)
+    ]
     if problems:
         sys.exit("Nothing was published:\n" + "\n".join(problems))
     for notebook, (results, stems) in found.items():
@@ -83,13 +88,20 @@ def _collect(models, notebook, problems):
         shipped = models / "utkface" / notebook / name
         stem = own if own.with_name(f"{own.name}.json").exists() else shipped
         stems[name] = stem
-        history = stem.with_name(f"{stem.name}.json")
-        if not history.exists() or json.loads(history.read_text())["digest"] != digest:
-            problems.append(f"{notebook}: the training {name} is not there")
+        path = stem.with_name(f"{stem.name}.json")
+        history = json.loads(path.read_text()) if path.exists() else {}
+        if (history.get("digest"), history.get("data")) != (digest, "utkface"):
+            problems.append(f"{notebook}: the training {name} on UTKFace is not there")
         weights = stem.with_name(f"{stem.name}.keras")
         if name in WEIGHTS[notebook] and not weights.exists():
             problems.append(f"{notebook}: the weights of {name} are not there")
     return results, stems
+
+
+def _rows(rows, model, split):
+    """The results of a network on sets whose names begin so."""
+    fits = [row for row in rows if row["model"] == model]
+    return [row for row in fits if row["split"].startswith(split)]
 
 
 def _replace_folder(folder, results, stems):
@@ -159,8 +171,7 @@ def _write_readme(readme, results):
     """Renew the README's two tables: a line per assignment, and all test results."""
     lines = []
     for title, (notebook, model, split) in FIRST.items():
-        fits = [r for r in results[notebook] if r["model"] == model]
-        (row, *_) = (r for r in fits if r["split"].startswith(split))
+        row = _rows(results[notebook], model, split)[0]
         lines.append(
             {
                 "On test pictures": title,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import IPython.display
 import matplotlib.pyplot as plt
@@ -24,9 +25,14 @@ class Metric:
     lower_is_better: bool = False
 
     @property
+    def axis(self) -> str:
+        """Such as ``"MAE (years)"``."""
+        return f"{self.name}{f' ({self.unit})' * bool(self.unit)}"
+
+    @property
     def title(self) -> str:
         """Such as ``"Age: MAE (years)"``."""
-        return f"{self.task}: {self.name}{f' ({self.unit})' * bool(self.unit)}"
+        return f"{self.task}: {self.axis}"
 
 
 METRICS = {
@@ -70,7 +76,7 @@ def show_figure(figure: plt.Figure, alt: str) -> None:
 
 def format_metric(metric: str, figures: dict, unit: bool = False) -> str:
     """A metric with its interval, such as ``"5.04 years (4.90–5.19)"``."""
-    if metric not in figures:
+    if math.isnan(figures.get(metric, math.nan)):
         return "–"
     told = METRICS[metric]
     ends = (figures[metric], *figures[f"{metric}_ci95"])
@@ -108,7 +114,7 @@ def signed(value: float, digits: int = 2) -> str:
 def verdict(metric: str, change: tuple[float, float, float]) -> str:
     """``"better"``, ``"worse"``, or ``"no difference found"`` if the interval has 0."""
     value, low, high = change
-    if low <= 0 <= high:
+    if not (low > 0 or high < 0):
         return "no difference found"
     return "better" if (value < 0) == METRICS[metric].lower_is_better else "worse"
 
@@ -170,6 +176,7 @@ def result_row(run: Run, title: str, split: str, predictions: pd.DataFrame) -> d
         "train_seconds": history["seconds"],
         "hardware": f"{history['hardware']}, {history['precision']}",
         "seed": history["settings"]["seed"],
+        "diverged": history.get("diverged", False),
     } | evaluate(predictions)
 
 
@@ -184,7 +191,8 @@ def results_table(results: list[dict]) -> pd.DataFrame:
         | {METRICS[key].title: format_metric(key, row) for key in HEADLINE}
         | {
             "Parameters": f"{row['parameters'] / 1e6:.2f} M",
-            "Training": f"{row['epochs']} epochs, {duration(row['train_seconds'])}",
+            "Training": f"{row['epochs']} epochs, {duration(row['train_seconds'])}"
+            + ", diverged" * row.get("diverged", False),
         }
         for row in results
     ]

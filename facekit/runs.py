@@ -10,6 +10,7 @@ import shutil
 import time
 
 import filelock
+import h5py
 import keras
 import pandas as pd
 
@@ -64,13 +65,13 @@ class Place:
 
     def resume(self) -> list[keras.callbacks.Callback]:
         """Callbacks that let a training go on where it was cut off: the last ones."""
+        _mend(self.folder)
+        keep = {"double_checkpoint": True, "delete_checkpoint": False}
         return [
             Seconds(self.started),
             keras.callbacks.CSVLogger(str(self.folder / "log.csv"), append=True),
             keras.callbacks.TerminateOnNaN(),
-            keras.callbacks.BackupAndRestore(
-                str(self.folder / "backup"), double_checkpoint=True
-            ),
+            keras.callbacks.BackupAndRestore(str(self.folder / "backup"), **keep),
         ]
 
     def epochs(self) -> tuple[pd.DataFrame, int]:
@@ -81,9 +82,8 @@ class Place:
                 f"{self.folder.stem} diverged in its first epoch: lower the learning "
                 "rate, and delete its .partial folder."
             )
-        return log.drop(columns="epoch"), 1 + int(
-            log.set_index("epoch")["val_loss"].idxmin()
-        )
+        best = 1 + int(log.set_index("epoch")["val_loss"].idxmin())
+        return log.drop(columns="epoch"), best
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +133,8 @@ class Store:
     @property
     def folder(self) -> pathlib.Path:
         """Where the user's own trainings on these data lie."""
-        return (
-            self.models
-            / "runs"
-            / f"{self.data.name}-{self.data.digest}"
-            / self.notebook
-        )
+        data = f"{self.data.name}-{self.data.digest}"
+        return self.models / "runs" / data / self.notebook
 
     @property
     def shipped(self) -> pathlib.Path:
@@ -161,11 +157,9 @@ class Store:
         one. FileNotFoundError says which notebook makes it.
         """
         pattern = f"runs/{self.data.name.removesuffix('-enlarged')}-*/{self.notebook}"
-        own = sorted(
-            self.models.glob(f"{pattern}/{name}-??????.json"),
-            key=lambda path: path.stat().st_mtime,
-        )
-        for path in [*reversed(own), self.shipped / f"{name}.json"]:
+        own = self.models.glob(f"{pattern}/{name}-??????.json")
+        newest = sorted(own, key=os.path.getmtime, reverse=True)
+        for path in [*newest, self.shipped / f"{name}.json"]:
             stem = path.with_suffix("")
             if history := _read_history(stem):
                 return Run(name, stem, history)
@@ -198,14 +192,11 @@ class Store:
         """Train, and keep history and weights; the history is written last."""
         now = datetime.datetime.now(datetime.UTC)
         logs = self.logs / "runs" / self.folder.parent.name / self.notebook
-        place = Place(
-            own.with_name(f"{own.name}.partial"),
-            logs / f"{name}_{now:%Y-%m-%d_%H%M%S}",
-            time.perf_counter(),
-        )
+        logs /= f"{name}_{now:%Y-%m-%d_%H%M%S}"
+        place = Place(own.with_name(f"{own.name}.partial"), logs, time.perf_counter())
         place.folder.mkdir(parents=True, exist_ok=True)
         here, commit = machine.describe(), machine.commit()
-        machines = _remember_machine(place.folder, here["hardware"])
+        machines = machine.remember(place.folder / "machines.txt", here["hardware"])
         keras.config.set_dtype_policy(here["precision"])
         try:
             extra = fit(build(settings), settings, place) or {}
@@ -214,31 +205,25 @@ class Store:
         log, best = place.epochs()
         model = build(settings)
         model.load_weights(place.weights.format(epoch=best))
-        for old in own.parent.glob(
-            f"{own.name}_*.npz"
-        ):  # predictions of former weights
-            old.unlink()
-        run = Run(
-            name,
-            own,
-            {
-                "name": name,
-                "data": self.data.name,
-                "digest": _digest(settings),
-                "settings": dataclasses.asdict(settings),
-                "date": f"{now:%Y-%m-%d %H:%M} UTC",
-                "commit": commit,
-                "best_epoch": best,
-                "diverged": bool(log["loss"].isna().any()),
-                "seconds": round(float(log["seconds"].sum()), 1),
-                "parameters": int(model.count_params()),
-                "epochs": log.round(5).to_dict("list"),
-                **here,
-                "hardware": ", then ".join(machines),
-                **extra,
-            },
-            trained_here=True,
-        )
+        for former in own.parent.glob(f"{own.name}_*.npz"):  # of other weights
+            former.unlink()
+        history = {
+            "name": name,
+            "data": self.data.name,
+            "digest": _digest(settings),
+            "settings": dataclasses.asdict(settings),
+            "date": f"{now:%Y-%m-%d %H:%M} UTC",
+            "commit": commit,
+            "best_epoch": best,
+            "diverged": bool(log["loss"].isna().any()),
+            "seconds": round(float(log["seconds"].sum()), 1),
+            "parameters": int(model.count_params()),
+            "epochs": log.round(5).to_dict("list"),
+            **here,
+            "hardware": ", then ".join(machines),
+            **extra,
+        }
+        run = Run(name, own, history, trained_here=True)
         with whole(run.path(".keras")) as path:
             export(model).save(path)
         with whole(run.path(".json")) as path:
@@ -249,10 +234,9 @@ class Store:
 
 def write_history(path: pathlib.Path, history: dict) -> None:
     """Write a history as JSON, lists of numbers on one line each."""
-    epochs = history["epochs"]
-    text = json.dumps(history | {"epochs": dict.fromkeys(epochs)}, indent=1)
-    for key, values in epochs.items():
-        text = text.replace(f'"{key}": null', f'"{key}": {json.dumps(values)}', 1)
+    rows = [f'  "{key}": {json.dumps(row)}' for key, row in history["epochs"].items()]
+    text = json.dumps(history | {"epochs": "…"}, indent=1, ensure_ascii=False)
+    text = text.replace('"epochs": "…"', '"epochs": {\n' + ",\n".join(rows) + "\n }")
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -277,10 +261,20 @@ def _read_history(stem):
     return {}
 
 
-def _remember_machine(folder, hardware):
-    """All machines that have worked on a training, in order."""
-    path = folder / "machines.txt"
-    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    known += [hardware] * (known[-1:] != [hardware])
-    path.write_text("\n".join(known) + "\n", encoding="utf-8")
-    return known
+def _mend(folder):
+    """Undo what a sudden end left half-written: in the log, in the newest backup."""
+    log, backup = folder / "log.csv", folder / "backup"
+    files = [backup / "latest.weights.h5", backup / "training_metadata.json"]
+    for ending in ("", ".bkp"):  # Keras' names of the newest backup and the one before
+        weights, state = (path.with_name(path.name + ending) for path in files)
+        with contextlib.suppress(OSError, ValueError):
+            h5py.File(weights).close()
+            json.loads(state.read_text(encoding="utf-8"))
+            if ending:
+                shutil.copyfile(weights, files[0])
+                shutil.copyfile(state, files[1])
+            rows = log.read_bytes()
+            log.write_bytes(rows[: rows.rfind(b"\n") + 1])
+            return
+    shutil.rmtree(backup, ignore_errors=True)
+    log.unlink(missing_ok=True)

@@ -168,6 +168,35 @@ def know(monkeypatch):
 
 
 @pytest.fixture
+def utkface(tmp_path, save_picture, know, monkeypatch) -> pathlib.Path:
+    """Write 40 pictures named as UTKFace names them, and let them be all of it."""
+    from facekit import dataset
+
+    sets = {}
+    for number in range(40):
+        stamp = f"20990101000000{number:03d}"  # a day that no picture has
+        name = f"{20 + number}_{number % 2}_{number % 5}_{stamp}.jpg.chip.jpg"
+        save_picture(tmp_path / "UTKFace" / name)
+        sets[f"{stamp}.jpg.chip.jpg"] = ("train", "val", "test")[number % 7 // 3]
+    know(sets)
+    monkeypatch.setattr(dataset, "CLOSE", (99, 1, 99, 99))  # names alone decide
+    return tmp_path / "UTKFace"
+
+
+@pytest.fixture
+def class_folders(tmp_path, save_picture):
+    """Give a function that writes a folder for each gender label."""
+
+    def write(place: str, names=("male", "female"), count=2) -> pathlib.Path:
+        for name in names:
+            for number in range(count):
+                save_picture(tmp_path / place / name / f"{number}.png")
+        return tmp_path / place
+
+    return write
+
+
+@pytest.fixture
 def store(tmp_path):
     """Give a store for trainings on eight rows of numbers."""
     import pandas as pd

@@ -27,7 +27,8 @@ def collect(delivered):
     """Join all batches; labels by name."""
     pairs = [delivered[number] for number in range(len(delivered))]
     images, answers = zip(*pairs, strict=True)
-    joined = {name: np.concatenate([part[name] for part in answers]) for name in pairs[0][1]}
+    names = answers[0]
+    joined = {name: np.concatenate([part[name] for part in answers]) for name in names}
     return np.concatenate(images), joined
 
 

@@ -1,57 +1,66 @@
 """The script ``handin.py``: assignment B's zip file."""
 
+import ast
 import zipfile
 
 import nbformat
 import pytest
-from notebook_cells import NOTEBOOK
 
 import handin
+
+TABLE = {"text/markdown": "| Accuracy |\n|:--|\n| 93.1 |"}
+FIGURE = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}
 
 
 def markdown(text, tags=("report",)):
     return nbformat.v4.new_markdown_cell(text, metadata={"tags": list(tags)})
 
 
-def code(source, shown=None, tags=("report",)):
-    outputs = []
-    if shown is not None:
-        data = {"text/markdown": shown}
-        outputs = [nbformat.v4.new_output("display_data", data=data)]
+def code(source, *shown, tags=("report",)):
+    outputs = [nbformat.v4.new_output("display_data", data=data) for data in shown]
     metadata = {"tags": list(tags)}
     cell = nbformat.v4.new_code_cell(source, metadata=metadata, outputs=outputs)
     cell.execution_count = 1 if outputs else None
     return cell
 
 
+def write(path, *cells):
+    nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
+    return path
+
+
 @pytest.fixture
 def executed(tmp_path):
     """Write a notebook of a few cells that was executed."""
-    cells = [
+    return write(
+        tmp_path / "executed.ipynb",
         markdown("## Gender"),
         markdown("what is not in the report", tags=()),
-        code("secret = 'source code'", "| Accuracy |\n|:--|\n| 93.1 |"),
-    ]
-    path = tmp_path / "executed.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
+        code("secret = 'source code'", TABLE, FIGURE),
+    )
 
 
 def test_the_zip_holds_report_code_and_weights(executed, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["--group", "7", "--notebook", str(executed)]
     assert handin.main([*arguments, "--students", "A <b>, 12; C, 34"]) == 0
-    with zipfile.ZipFile("handin_group_7.zip") as archive:
-        names = archive.namelist()
+    with zipfile.ZipFile("group_7.zip") as archive:
+        names = set(archive.namelist())
         report = archive.read("report.html").decode()
-        assert archive.read("assignment_2.ipynb") == executed.read_bytes()
-        for name in names:
-            assert not name.startswith(("/", ".."))
-    assert {"predict.py", "requirements.txt", "model/utkface/mtl.keras"} <= set(names)
+        script = archive.read("gender_recognition.py").decode()
+        notebook = archive.read("notebooks/gender_recognition.ipynb")
+    assert notebook == executed.read_bytes()
+    assert {"predict.py", "requirements.txt", "constraints.txt"} <= names
+    assert {"facekit/__init__.py", "data/README.md", "data/split.csv.gz"} <= names
+    weights = ("gender_recognition/gender_improved", "assignment_2/mtl")
+    assert {f"model/utkface/{name}.keras" for name in weights} <= names
+    assert any(name.startswith("data/sample/") for name in names)
+    assert not any(name.startswith(("/", "..")) for name in names)
+    assert "secret = 'source code'" in script and ast.parse(script)
     assert "Group 7. A &lt;b&gt;, 12; C, 34" in report
     assert "93.1" in report and "Gender" in report
     assert "source code" not in report and "not in the report" not in report
-    assert "handin_group_7.zip" in capsys.readouterr().out
+    assert "group_7.zip" in capsys.readouterr().out
 
 
 def test_without_students_the_place_for_them_is_shown(executed):
@@ -62,15 +71,18 @@ def test_without_students_the_place_for_them_is_shown(executed):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ([markdown("text", tags=())], "tagged 'report'"),
-        ([code("x")], "run the notebook"),
+        ([markdown("text", tags=())], "has no figure"),
+        ([markdown("text"), code("x", TABLE)], "has no figure"),
+        ([markdown("text"), code("x", FIGURE)], "has no table"),
+        ([code("x", TABLE, FIGURE), code("y")], "was not run"),
     ],
 )
-def test_a_notebook_without_results_is_refused(cells, message, tmp_path, capsys):
-    path = tmp_path / "bare.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+def test_a_report_without_results_is_refused(cells, message, tmp_path, capsys):
+    path = write(tmp_path / "bare.ipynb", *cells)
     assert handin.main(["--group", "1", "--notebook", str(path)]) == 1
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("bare.ipynb: ") and message in said
+    assert not list(tmp_path.glob("*.zip"))
 
 
 @pytest.mark.parametrize("group", ["", "../1", "a b"])
@@ -81,8 +93,9 @@ def test_a_group_that_is_no_name_of_a_file_is_refused(group, capsys):
 
 
 def test_the_committed_notebook_has_what_the_report_asks_for():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(handin.NOTEBOOK, as_version=4)
     report = handin.make_report(notebook, "1", "")
-    for word in ("544,593", "Levi", "Yaman", "Yang", "Xu", "Dropout", "optimizer"):
+    for word in ("Levi", "Yaman", "Yang", "Xu", "Dropout", "optimizer", "stride"):
         assert word in report
-    assert "two genders" in report.lower() and report.count("<img") >= 6
+    assert "two labels" in report.lower() and report.count("<img") >= 7
+    assert "Traceback" not in report and "Error" not in report

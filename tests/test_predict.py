@@ -3,17 +3,24 @@
 import csv
 import io
 import json
+import subprocess
+import sys
+from collections import Counter
 
 import keras
 import numpy as np
 import PIL.Image
 import pytest
+import tiny
 
 import predict
+from facekit import labels, measure, predictions
+
+SHIPPED = labels.MODELS / "utkface"
 
 
 def save_network(path, size=48, channels=1, tasks=("age", "gender", "ethnicity")):
-    """Save an untrained network with the outputs of the notebook's."""
+    """Save an untrained network with the outputs of the main notebook's."""
     keras.utils.set_random_seed(1)
     image = keras.Input((size, size, channels), name="image")
     x = keras.layers.Flatten()(keras.layers.AveragePooling2D(size // 6)(image))
@@ -34,9 +41,16 @@ def network(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def faces(notebook, face_model):
-    """Draw eight synthetic faces."""
-    return notebook.sample_faces(face_model, 8, seed=3)[0]
+def faces(sample):
+    """Give eight synthetic faces."""
+    return sample.images[:8]
+
+
+@pytest.fixture(scope="module")
+def face_model():
+    """Load what tells aligned faces from anything else."""
+    with np.load(labels.DATA / "sample/face_model.npz", allow_pickle=False) as file:
+        return {key: file[key].astype("float32") for key in file}
 
 
 @pytest.fixture
@@ -155,9 +169,9 @@ class TestFinding:
         [
             ("1 2 3", "3 pixels make no square picture"),
             ("", "0 pixels make no square picture"),
-            ("1 2 x 4", "not numbers"),
-            ("1 2 3 400", "beyond 0 to 255"),
-            ("1 2 3 nan", "beyond 0 to 255"),
+            ("1 2 x 4", "not whole numbers from 0 to 255"),
+            ("1 2 3 400", "not whole numbers from 0 to 255"),
+            ("1 2 3 nan", "not whole numbers from 0 to 255"),
         ],
     )
     def test_bad_pixels_are_named_in_their_row(self, tmp_path, run, text, word):
@@ -192,14 +206,11 @@ class TestAnswers:
             assert float(row["age"]) >= 0
         assert "labels that annotators gave" in messages
 
-    def test_the_notebook_gives_the_same_numbers(
-        self, notebook, loaded, data_folder, network, run
-    ):
-        table = loaded[0]
-        part = table[table["split"] == "val"]
+    def test_a_notebook_gives_the_same_numbers(self, data, network, run):
+        part = data.rows("val")
         model = keras.saving.load_model(network)
-        own = notebook.predict_table(model, part, data_folder / "images")
-        _, printed, _ = run(data_folder / "images" / "val", "--output", "csv")
+        own = predictions.predict(model, part, tiny.flow_of(data, "val"))
+        _, printed, _ = run(data.folder / "val", "--output", "csv")
         rows = {row["file"].rpartition("/")[2]: row for row in rows_of(printed)}
         assert set(rows) == set(part["img_name"])
         for row in own.itertuples():
@@ -232,19 +243,27 @@ class TestAnswers:
         own = tmp_path / "own.keras"
         own.write_bytes(network.read_bytes())
         table = {"from": [0, 1], "low": [-2, -9], "high": [3, 8]}
-        (tmp_path / "own_intervals.json").write_text(json.dumps(table))
+        results = {"age_intervals": {"own": table}}
+        (tmp_path / "results.json").write_text(json.dumps(results))
         rows = rows_of(run(folder, "--output", "csv", model=own)[1])
         for row in rows:
             age, low, high = (float(row[key]) for key in ("age", "age_low", "age_high"))
             assert 0 <= low <= age <= high
             assert high - age == pytest.approx(3 if age < 1 else 8, abs=0.11)
 
-    def test_intervals_depend_on_the_predicted_age(self):
-        table = {"from": [0, 20, 60], "low": [-1, -5, -9], "high": [2, 6, 10]}
-        ages = np.array([0.5, 20.0, 59.9, 110.0])
-        low, high = predict.age_intervals(ages, table)
-        np.testing.assert_allclose(low, [0, 15, 54.9, 101])
-        np.testing.assert_allclose(high, [2.5, 26, 65.9, 116])
+    def test_the_intervals_of_another_network_are_not_taken(
+        self, network, tmp_path, folder, run
+    ):
+        own = tmp_path / "own.keras"
+        own.write_bytes(network.read_bytes())
+        table = {"from": [0], "low": [-2], "high": [3]}
+        results = {"age_intervals": {"mtl": table}}
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        _, printed, _ = run(folder, "--output", "csv", model=own)
+        assert "age_low" not in printed
+
+    def test_intervals_are_those_of_the_package(self):
+        assert predict.age_intervals is measure.age_intervals
 
     def test_a_network_for_gender_alone(self, tmp_path, folder, run):
         own = save_network(tmp_path / "gender.keras", 100, 3, ["gender"])
@@ -268,13 +287,11 @@ class TestWarnings:
         ],
         ids=["upside down", "turned", "negative", "far away", "too near"],
     )
-    def test_most_of_what_is_not_aligned_is_warned_of(
-        self, notebook, face_model, change
-    ):
-        faces = notebook.sample_faces(face_model, 100, seed=5)[0]
+    def test_most_of_what_is_not_aligned_is_warned_of(self, sample, face_model, change):
+        faces = sample.images[100:200]
         changed = np.stack(
             [
-                predict.prepare(predict.open_picture(change(face)), predict.FACE, 1)
+                predict.prepare(predict.open_picture(change(face)), labels.SIZE, 1)
                 for face in faces
             ]
         )
@@ -357,3 +374,55 @@ class TestFailures:
         text = " ".join(capsys.readouterr().out.split())
         assert predict.ETHICS in text
         assert "python predict.py face.jpg" in text
+
+
+class TestShippedModels:
+    def test_every_name_is_one_model(self):
+        names = Counter(path.stem for path in SHIPPED.glob("*/*.keras"))
+        assert "mtl" in names
+        assert set(names.values()) == {1}
+
+    def test_they_are_found_by_name(self):
+        for path in SHIPPED.glob("*/*.keras"):
+            assert predict.find_model(path.stem) == path
+
+    def test_the_main_network_answers_all(self, folder, run):
+        status, printed, _ = run(folder, "--output", "csv", model="mtl")
+        assert status == 0
+        assert len(rows_of(printed)) == 8
+
+
+class TestCommand:
+    def run(self, *arguments):
+        """Run Python in a process of its own, in the project's root."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=labels.ROOT,
+            capture_output=True,
+            text=True,
+        )
+
+    def test_nothing_slow_is_imported_before_the_arguments_are_checked(self):
+        code = "import sys, predict; print(*sys.modules)"
+        loaded = self.run("-c", code).stdout.split()
+        assert "facekit.labels" in loaded
+        assert not {"keras", "tensorflow"} & set(loaded)
+
+    def test_it_runs_from_any_folder(self, network, folder, tmp_path):
+        done = subprocess.run(
+            [sys.executable, labels.ROOT / "predict.py", folder, "--model", network],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 9
+
+    def test_a_reader_that_has_enough_is_no_error(self, network, sample):
+        folder = sample.folder / "train"  # more rows than a pipe holds
+        command = f"{sys.executable} predict.py {folder} --model {network} | head -1"
+        done = subprocess.run(
+            command, shell=True, cwd=labels.ROOT, capture_output=True, text=True
+        )
+        assert done.stdout.split()[:2] == ["file", "age"]
+        assert "Error" not in done.stderr

@@ -1,2 +1,405 @@
-def test_tr(trained, predicted):
-    print(trained.history, predicted.head(2))
+"""A training is done once, goes on where it was cut off, is kept and found again."""
+
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from facekit import boards, labels, machine, runs
+
+# Who interrupts a training leaves its log open.
+UNCLOSED = "ignore::pytest.PytestUnraisableExceptionWarning"
+pytestmark = pytest.mark.filterwarnings(UNCLOSED)
+FALLING = [5.0, 4.0, 3.0, 2.0, 1.0]
+FIVE = tiny.Settings(epochs=5)
+
+
+def refuse(*arguments):
+    raise AssertionError("trained, although it should be loaded")
+
+
+def train(store, losses, settings, cut_off=None, **options):
+    """Train under a script; returns the run (None if cut off), and the script."""
+    fit, script = tiny.fit_scripted(losses, cut_off, **options)
+    try:
+        run = store.fit_or_load("sum", settings, tiny.build_sum, fit)
+    except KeyboardInterrupt:
+        run = None
+    return run, script
+
+
+def assert_same(arrays, others):
+    for mine, other in zip(arrays, others, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+class TestFitOrLoad:
+    def test_the_history_says_what_was_trained(self, trained, data):
+        history = trained.history
+        assert trained.trained_here and trained.own
+        assert history["settings"] == dataclasses.asdict(tiny.FACES)
+        assert history["data"] == "sample" and history["images"] == 192
+        assert history["parameters"] == tiny.build(tiny.FACES).count_params()
+        epochs = history["epochs"]
+        assert {len(values) for values in epochs.values()} == {2}
+        assert {"loss", "val_age_mae", "val_gender_accuracy", "seconds"} <= set(epochs)
+        assert history["best_epoch"] == 1 + int(np.argmin(epochs["val_loss"]))
+        assert history["seconds"] == pytest.approx(sum(epochs["seconds"]), abs=0.06)
+        assert {"hardware", "precision", "versions", "commit"} <= set(history)
+        assert not history["diverged"]
+        date = datetime.datetime.strptime(history["date"], "%Y-%m-%d %H:%M UTC")
+        age = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) - date
+        assert datetime.timedelta(0) <= age < datetime.timedelta(hours=1)
+        folder = trained.stem.parent
+        assert folder.parts[-3:] == ("runs", f"sample-{data.digest}", "faces")
+        assert not list(folder.glob("*.partial"))
+
+    def test_it_is_kept_as_json_with_a_line_for_each_curve(self, trained):
+        text = trained.path(".json").read_text(encoding="utf-8")
+        assert json.loads(text) == trained.history
+        (line,) = (line for line in text.splitlines() if '"val_loss"' in line)
+        assert json.loads("{" + line.strip(" ,") + "}") == {
+            "val_loss": trained.history["epochs"]["val_loss"]
+        }
+
+    def test_a_setting_of_a_curves_name_is_kept_too(self, tmp_path):
+        history = {"settings": {"loss": None}, "epochs": {"loss": [1.0, 2.0]}}
+        runs.write_history(tmp_path / "some.json", history)
+        assert json.loads((tmp_path / "some.json").read_text()) == history
+
+    def test_the_second_call_loads(self, trained, face_store):
+        again = face_store.fit_or_load("mtl", tiny.FACES, refuse, refuse)
+        assert not again.trained_here and again.own
+        assert (again.stem, again.history) == (trained.stem, trained.history)
+        model = again.load()
+        assert list(model.output) == list(labels.LABELS) and not model.compiled
+        assert {weight.dtype for weight in model.weights} == {"float32"}
+
+    def test_only_the_same_name_settings_and_data_are_the_same(
+        self, trained, face_store
+    ):
+        other_data = dataclasses.replace(face_store.data, digest="ffffff")
+        others = dataclasses.replace(face_store, data=other_data)
+        longer = dataclasses.replace(tiny.FACES, epochs=3)
+        assert face_store.find("mtl", tiny.FACES).stem == trained.stem
+        assert face_store.find("mtl2", tiny.FACES) is None
+        assert face_store.find("mtl", longer) is None
+        assert others.find("mtl", tiny.FACES) is None
+        assert face_store.missing({"mtl": tiny.FACES, "longer": longer}) == ["longer"]
+
+    @pytest.mark.parametrize(
+        ("change", "same"),
+        [
+            ({"learning_rate": 1}, True),  # 1.0
+            ({"note": None}, True),
+            ({"note": "x"}, False),
+            ({"epochs": (1.0, 2)}, False),
+            ({"learning_rate": 0.5}, False),
+        ],
+    )
+    def test_a_field_without_value_and_a_whole_float_change_no_digest(
+        self, store, change, same
+    ):
+        settings = tiny.Settings(learning_rate=1.0, epochs=1)
+        run, _ = train(store, FALLING, settings)
+        changed = dataclasses.asdict(dataclasses.replace(settings, **change))
+        later = dataclasses.make_dataclass("S", [*changed, ("added", object, None)])
+        found = store.find("sum", later(**changed))
+        assert (found is not None) == same
+
+    def test_predictions_of_former_weights_are_not_kept(self, store):
+        run, _ = train(store, FALLING, FIVE)
+        others = run.path("0_val.npz")  # of another digest
+        for path in (run.path("_test.npz"), others):
+            path.write_bytes(b"predictions")
+        run.path(".json").unlink()
+        train(store, FALLING, FIVE)
+        assert list(run.stem.parent.glob("*.npz")) == [others]
+
+    def test_what_is_saved_is_what_export_gives(self, store):
+        fit, _ = tiny.fit_scripted(FALLING)
+
+        def first_layer(model):
+            return keras.Model(model.input, model.layers[1].output)
+
+        build = tiny.build_sum
+        run = store.fit_or_load("sum", FIVE, build, fit, export=first_layer)
+        assert run.load().output_shape == (None, 4)
+        assert run.history["parameters"] == build(FIVE).count_params()
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_the_precision_of_training_stays_in_the_training(
+        self, store, monkeypatch, fails
+    ):
+        policies, original = [], tiny.build_sum
+        here = machine.describe() | {"precision": "mixed_bfloat16"}
+
+        def build(settings):
+            policies.append(keras.config.dtype_policy().name)
+            if fails:
+                raise KeyboardInterrupt
+            return original(settings)
+
+        monkeypatch.setattr(machine, "describe", lambda: here)
+        monkeypatch.setattr(tiny, "build_sum", build)
+        run, _ = train(store, FALLING, tiny.Settings(epochs=1))
+        assert keras.config.dtype_policy().name == "float32"
+        assert policies == ["mixed_bfloat16", "float32"][: 1 + (not fails)]
+        if not fails:
+            assert run.history["precision"] == "mixed_bfloat16"
+            assert run.load().layers[1].compute_dtype == "float32"
+
+    @pytest.mark.parametrize("damage", ["missing", "cut off"])
+    def test_weights_that_cannot_be_read_say_what_to_do(self, copy_run, damage):
+        path = copy_run.path(".keras")
+        content = path.read_bytes()
+        path.unlink()
+        if damage == "cut off":
+            path.write_bytes(content[:1000])
+        message = f"{path.name} is missing, damaged.*Keras 3.*or delete it and mtl-"
+        with pytest.raises(ValueError, match=message):
+            copy_run.load()
+
+    def test_half_a_history_is_none(self, trained, tmp_path, face_store):
+        store = dataclasses.replace(face_store, models=tmp_path / "model")
+        shutil.copytree(trained.stem.parent, store.folder)
+        assert store.find("mtl", tiny.FACES) and store.latest("mtl")
+        path = store.folder / trained.path(".json").name
+        for content in (path.read_bytes()[:300], b"", b"\xff\xfe"):
+            path.write_bytes(content)
+            assert store.find("mtl", tiny.FACES) is None
+            with pytest.raises(FileNotFoundError, match="mtl is not there: run faces"):
+                store.latest("mtl")
+
+
+class TestShipped:
+    @pytest.fixture
+    def shipped(self, trained, face_store, tmp_path):
+        """Ship the trained run; returns a store whose user trained nothing yet."""
+        store = dataclasses.replace(
+            face_store,
+            data=dataclasses.replace(face_store.data, name="utkface"),
+            models=tmp_path / "model",
+            logs=tmp_path / "logs",
+        )
+        store.shipped.mkdir(parents=True)
+        for ending in (".json", ".keras"):
+            shutil.copyfile(trained.path(ending), store.shipped / f"mtl{ending}")
+        return store
+
+    def test_it_is_loaded_on_the_known_data_alone(self, shipped):
+        run = shipped.fit_or_load("mtl", tiny.FACES, refuse, refuse)
+        assert run.stem == shipped.shipped / "mtl" and not run.own
+        assert shipped.find("mtl", dataclasses.replace(tiny.FACES, seed=2)) is None
+        for name in ("own", "sample", "utkface-enlarged"):
+            data = dataclasses.replace(shipped.data, name=name)
+            others = dataclasses.replace(shipped, data=data)
+            assert others.find("mtl", tiny.FACES) is None
+
+    def test_the_users_own_comes_first(self, shipped, trained, face_store):
+        again = dataclasses.replace(shipped, retrain=True)
+        assert again.find("mtl", tiny.FACES) is None
+        before = {path: path.read_bytes() for path in shipped.shipped.iterdir()}
+        fit, _ = tiny.fit_scripted(FALLING)
+        own = again.fit_or_load("mtl", tiny.FACES, tiny.build_sum, fit)
+        assert own.trained_here and own.own
+        for store in (again, shipped):
+            assert store.find("mtl", tiny.FACES).stem == own.stem
+        assert {path: path.read_bytes() for path in shipped.shipped.iterdir()} == before
+
+    def test_the_latest_is_the_newest_own_whatever_its_settings(self, shipped):
+        assert not shipped.latest("mtl").own
+        stems = []
+        for seed in (1, 2):
+            settings = tiny.Settings(epochs=1, seed=seed)
+            fit, _ = tiny.fit_scripted(FALLING)
+            run = shipped.fit_or_load("mtl", settings, tiny.build_sum, fit)
+            os.utime(run.path(".json"), (seed, seed))
+            stems.append(run.stem)
+        assert shipped.latest("mtl").stem == stems[1]
+        colour = dataclasses.replace(shipped.data, name="utkface-enlarged", digest="0")
+        other = dataclasses.replace(shipped, data=colour)
+        assert other.latest("mtl").stem == stems[1]
+        with pytest.raises(FileNotFoundError, match="run faces.ipynb first"):
+            shipped.latest("mtl_seed2")
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("moment", ["the middle of the epoch", *tiny.MOMENTS])
+    def test_it_goes_on_where_it_was(self, store, moment):
+        cut, first = train(store, FALLING, FIVE, cut_off=2, moment=moment)
+        assert cut is None and store.find("sum", FIVE) is None
+        run, second = train(store, FALLING, FIVE)
+        begun = 3 if moment == "after the backup" else 2
+        assert second.begun == list(range(begun, 5))
+        assert_same(second.begins_with[begun][:4], first.ends_with[begun - 1])
+        if begun == 2:  # the optimizer's memory goes on too
+            assert_same(second.begins_with[2], first.begins_with[2])
+        assert run.history["epochs"]["val_loss"] == FALLING
+        assert run.history["best_epoch"] == 5
+        assert_same(run.load().get_weights(), second.ends_with[4])
+        assert not list(run.stem.parent.glob("*.partial"))
+
+    def test_cut_off_in_its_first_epoch_it_begins_again(self, store):
+        for moment in ("the middle of the epoch", "between log and backup"):
+            assert train(store, FALLING, FIVE, cut_off=0, moment=moment)[0] is None
+        run, script = train(store, FALLING, FIVE)
+        assert script.begun == [0, 1, 2, 3, 4]
+        assert run.history["epochs"]["val_loss"] == FALLING
+
+    def test_cut_off_while_it_is_kept_no_epoch_is_trained_again(
+        self, store, monkeypatch
+    ):
+        def cut_off(model):
+            raise KeyboardInterrupt
+
+        fit, first = tiny.fit_scripted([2.0, 1.0, 3.0, 4.0, 5.0])
+        with pytest.raises(KeyboardInterrupt):
+            store.fit_or_load("sum", FIVE, tiny.build_sum, fit, export=cut_off)
+        run, second = train(store, FALLING, FIVE)
+        assert second.begun == [] and run.history["best_epoch"] == 2
+        assert len(run.history["epochs"]["loss"]) == 5
+        assert_same(run.load().get_weights(), first.ends_with[1])
+
+    @pytest.mark.parametrize("stopped_at", [1, 3])
+    @pytest.mark.parametrize("damage", ["latest.weights.h5", "training_metadata.json"])
+    def test_half_a_backup_is_passed_over(self, store, stopped_at, damage):
+        _, first = train(
+            store, FALLING, FIVE, cut_off=stopped_at, moment="before the checkpoint"
+        )
+        (backup,) = store.folder.glob("*.partial/backup")
+        content = (backup / damage).read_bytes()
+        (backup / damage).write_bytes(content[: len(content) // 2])
+        run, second = train(store, FALLING, FIVE)
+        begun = max(0, stopped_at - 1)  # from the backup before it, or anew
+        assert second.begun == list(range(begun, 5))
+        assert_same(second.begins_with[begun], first.begins_with[begun])
+        assert run.history["epochs"]["val_loss"] == FALLING
+
+    def test_half_a_line_of_the_log_is_passed_over(self, store):
+        train(store, FALLING, FIVE, cut_off=2, moment="before the checkpoint")
+        (log,) = store.folder.glob("*.partial/log.csv")
+        with open(log, "a") as file:
+            file.write("2,0.12")
+        run, _ = train(store, FALLING, FIVE)
+        assert run.history["epochs"]["val_loss"] == FALLING
+        assert np.isfinite(pd.DataFrame(run.history["epochs"])).all(axis=None)
+
+    def test_early_stopping_keeps_the_best_before_a_cut(self, store):
+        rising = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+        settings = tiny.Settings(epochs=7, patience=2)
+        run, script = train(store, rising, settings)
+        assert script.begun == [0, 1, 2]  # it stops
+        run.path(".json").unlink()
+        _, first = train(store, rising, settings, cut_off=1)
+        run, second = train(store, rising, settings)
+        assert run.history["best_epoch"] == 1
+        assert run.history["epochs"]["val_loss"] == rising[: 1 + second.begun[-1]]
+        assert_same(run.load().get_weights(), first.ends_with[0])
+
+
+class TestPlaces:
+    def test_tensorboards_folder_names_data_notebook_run_and_time(
+        self, trained, face_store, data, monkeypatch
+    ):
+        (folder,) = (face_store.logs / f"runs/sample-{data.digest}/faces").iterdir()
+        assert folder.name.startswith("mtl_20") and len(folder.name) == 21
+        monkeypatch.setattr(boards, "LOGS", face_store.logs)
+        shipped = labels.LOGS / "utkface"
+        assert boards.find_logs(trained, shipped) == folder
+        newer = folder.with_name("mtl_2999-01-01_000000")
+        newer.mkdir()
+        (folder.parent / "mtl_seed2_2999-01-01_000001").mkdir()
+        assert boards.find_logs(trained, shipped) == newer
+        newer.rmdir()
+        others = runs.Run("mtl", labels.MODELS / "utkface/faces/mtl", {})
+        assert boards.find_logs(others, shipped) == shipped
+
+    def test_curves_and_graph_are_in_tensorboards_files(self, trained, face_store):
+        (folder,) = face_store.logs.glob("runs/*/faces/mtl_20*")
+        found, epochs = boards.read_curves(folder), trained.history["epochs"]
+        for key in ("loss", "age_mae", "gender_accuracy", "ethnicity_accuracy"):
+            expected = pytest.approx(epochs[f"val_{key}"], abs=1e-4)
+            assert found[f"epoch_{key}"] == expected
+        (graph,) = (folder / "graph").iterdir()
+        assert b"shared_dense" in graph.read_bytes()
+
+    def test_tensorboard_is_opened_by_the_programme_beside_python(
+        self, tmp_path, monkeypatch
+    ):
+        lines = []
+        shell = types.SimpleNamespace(run_line_magic=lambda *line: lines.append(line))
+        monkeypatch.setattr(boards.IPython, "get_ipython", lambda: shell)
+        monkeypatch.setattr(boards.sys, "executable", str(tmp_path / "python"))
+        monkeypatch.setenv("TENSORBOARD_BINARY", "")
+        monkeypatch.delenv("TENSORBOARD_BINARY")
+        boards.open_tensorboard(tmp_path)
+        assert "TENSORBOARD_BINARY" not in os.environ
+        (tmp_path / "tensorboard").touch()
+        boards.open_tensorboard(tmp_path)
+        assert os.environ["TENSORBOARD_BINARY"] == str(tmp_path / "tensorboard")
+        opened = [("load_ext", "tensorboard"), ("tensorboard", f"--logdir {tmp_path}")]
+        assert lines == 2 * opened
+
+    def test_a_file_is_whole_or_not_there(self, tmp_path):
+        path = tmp_path / "new" / "file.txt"
+        with pytest.raises(OSError, match="full"), runs.whole(path) as draft:
+            draft.write_text("half")
+            raise OSError("disk full")
+        assert not list(path.parent.iterdir())
+        for text in ("one", "other"):
+            with runs.whole(path) as draft:
+                draft.write_text(text)
+                assert draft.suffix == ".txt" and draft != path
+            assert path.read_text() == text
+        assert len(list(path.parent.iterdir())) == 1
+
+
+CHILD = """
+import pathlib, sys
+import pandas as pd
+import tiny
+from facekit import dataset, runs
+
+folder = pathlib.Path(sys.argv[1])
+nothing = pd.DataFrame({"img_name": [], "split": []})
+data = dataset.Dataset(nothing, folder, nothing, "own", "0a1b2c")
+store = runs.Store("study", data, models=folder / "model", logs=folder / "logs")
+losses = [float(100 - epoch) for epoch in range(60)]
+fit, _ = tiny.fit_scripted(losses)
+store.fit_or_load("sum", tiny.Settings(epochs=60), tiny.build_sum, fit)
+"""
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("lines", [[9], [5, 20, 35]], ids=["once", "three times"])
+def test_a_killed_training_goes_on(store, tmp_path, lines):
+    paths = os.pathsep.join([str(labels.ROOT), str(labels.ROOT / "tests")])
+    options = {"env": {**os.environ, "PYTHONPATH": paths}, "stdout": subprocess.DEVNULL}
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    settings, logs = tiny.Settings(epochs=60), store.folder
+    for count in lines:
+        child = subprocess.Popen(command, **options)
+        while child.poll() is None:
+            found = list(logs.glob("sum-*.partial/log.csv"))
+            if found and found[0].read_text().count("\n") > count:
+                child.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+        assert child.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, **options)
+    history = store.find("sum", settings).history
+    expected = [float(100 - epoch) for epoch in range(60)]
+    assert history["epochs"]["val_loss"] == expected
+    assert history["best_epoch"] == 60

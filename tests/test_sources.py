@@ -188,7 +188,7 @@ class TestPixelCsv:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"pixels": "1 2 3"}, "has no row with a name and 2304 pixels: data/README"),
+            ({"pixels": "1 2 3"}, "has no row with a name and 2304 pixels: data/"),
             ({"img_name": "face"}, "has no row with a name and 2304 pixels"),
             ({"ethnicity": None}, "has no column ethnicity.*Rename or add"),
         ],
@@ -216,7 +216,7 @@ class TestWhatIsTheUsers:
         (folder / "thesis.txt").write_text("mine")
         if content is not None:
             (folder / "source.json").write_text(content)
-        with pytest.raises(ValueError, match="synthetic/ is in the way.*rename or move"):
+        with pytest.raises(ValueError, match="synthetic/ is in the way.*or move it"):
             sources.find_source("sample", tmp_path)
         assert (folder / "thesis.txt").read_text() == "mine"
         assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]

@@ -31,126 +31,22 @@ import pandas as pd
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-SIDE = 48
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+from facekit import dataset  # noqa: E402
+from facekit.labels import DATA, ETHNICITIES, GENDERS, SIZE  # noqa: E402
+from predict import alignment_inputs, standardise  # noqa: E402
+
 COMPONENTS = 150
 AGE_KNOTS = np.array([1, 5, 12, 20, 30, 40, 50, 60, 70, 80, 95])
 BAND_STARTS = np.array([1, 4, 12, 20, 30, 40, 50, 60, 70])
 OLDEST = 95  # the last knot: who is older counts as this old
 SMOOTH_FROM = 86  # from here on ages are spread evenly: single years hold few people
-GENDERS, ETHNICITIES = 2, 5
+CELLS = len(GENDERS), len(ETHNICITIES)
 FEWEST = 30  # people that a mean is fitted to, at least
 LARGEST_WEIGHT = 0.05  # of one person in any mean; 1 would be that person's own face
 RIDGE_MAIN, RIDGE_CELL = 0.1, 50.0  # chosen on validation pictures
 QUANTILES = np.array([0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999])
-KNOWN_MISSING = 1  # row of the assignment's table whose picture is in no folder
-
-
-def read_labels(folder: pathlib.Path) -> pd.DataFrame:
-    """Read `age_gender.csv`.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder with `age_gender.csv` and `images/`.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per person: `age` (years), `ethnicity` (0 to 4), `gender` (0 male, 1
-        female), indexed by `img_name`, sorted by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder or the table is missing.
-    ValueError
-        The table lacks a column, or a label is out of range.
-    """
-    path = folder / "age_gender.csv"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: see data/README.md")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no table {path}: see data/README.md")
-    table = pd.read_csv(path)
-    lacking = {"img_name", "age", "ethnicity", "gender"} - set(table.columns)
-    if lacking:
-        raise ValueError(f"{path} lacks the columns {sorted(lacking)}")
-    good = table["age"].between(1, 120) & table["gender"].isin(range(GENDERS))
-    good &= table["ethnicity"].isin(range(ETHNICITIES))
-    if not good.all():
-        raise ValueError(
-            f"{path}: a label of {table['img_name'][~good].iloc[0]} is out of range"
-        )
-    labels = table.drop_duplicates("img_name").set_index("img_name").sort_index()
-    return labels[["age", "ethnicity", "gender"]]
-
-
-def split_names(folder: pathlib.Path, names: pd.Index) -> dict[str, list[str]]:
-    """Find the set that each picture belongs to: the folder that it lies in.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder that holds `images/{train,val,test}`.
-    names : pd.Index
-        The file names of the table.
-
-    Returns
-    -------
-    dict[str, list[str]]
-        The sorted names of the table in each of `train`, `val` and `test`.
-
-    Raises
-    ------
-    FileNotFoundError
-        A folder is missing, or a picture is in none of them.
-    """
-    found = {}
-    for split in ("train", "val", "test"):
-        images = folder / "images" / split
-        if not images.is_dir():
-            raise FileNotFoundError(f"there is no folder {images}: see data/README.md")
-        found[split] = sorted(set(names) & {path.name for path in images.iterdir()})
-    missing = sorted(set(names).difference(*found.values()))
-    if len(missing) > KNOWN_MISSING:
-        raise FileNotFoundError(
-            f"{len(missing)} pictures are in no folder of "
-            f"{folder / 'images'}; the first is {missing[0]}"
-        )
-    return found
-
-
-def read_images(folder: pathlib.Path, names: list[str]) -> np.ndarray:
-    """Read pictures as rows of grey levels.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where the pictures lie.
-    names : list[str]
-        Their file names.
-
-    Returns
-    -------
-    np.ndarray
-        Grey levels from 0 to 255, float32, shape (names, 2304).
-
-    Raises
-    ------
-    ValueError
-        A picture cannot be read, or is not 48 x 48.
-    """
-    rows = np.empty((len(names), SIDE * SIDE), np.float32)
-    for row, name in zip(rows, names, strict=True):
-        try:
-            with Image.open(folder / name) as image:
-                pixels = np.asarray(image.convert("L"))
-        except OSError as error:
-            raise ValueError(f"{folder / name} cannot be read: {error}") from error
-        if pixels.shape != (SIDE, SIDE):
-            raise ValueError(f"{folder / name} is {pixels.shape}, not 48 x 48")
-        row[:] = pixels.ravel()
-    return rows
 
 
 def principal_components(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -243,10 +139,10 @@ def cell_groups(labels: pd.DataFrame) -> np.ndarray:
     np.ndarray
         The number of the cell's group, shape (2, 5, 11).
     """
-    groups = np.empty((GENDERS, ETHNICITIES, len(AGE_KNOTS)), int)
+    groups = np.empty((*CELLS, len(AGE_KNOTS)), int)
     basis, first = age_basis(labels["age"].to_numpy()), 0
-    for gender in range(GENDERS):
-        for ethnicity in range(ETHNICITIES):
+    for gender in range(CELLS[0]):
+        for ethnicity in range(CELLS[1]):
             chosen = labels["gender"].eq(gender) & labels["ethnicity"].eq(ethnicity)
             merged = merge_cells(basis[chosen.to_numpy()].sum(axis=0))
             groups[gender, ethnicity] = first + merged
@@ -277,9 +173,9 @@ def design_matrix(labels: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
     gender, ethnicity = labels["gender"].to_numpy(), labels["ethnicity"].to_numpy()
     people, knots = basis.shape
     row = np.arange(people)
-    main_age = np.zeros((people, GENDERS, knots))
+    main_age = np.zeros((people, CELLS[0], knots))
     main_age[row, gender] = basis
-    main_ethnicity = np.zeros((people, GENDERS, ETHNICITIES))
+    main_ethnicity = np.zeros((people, *CELLS))
     main_ethnicity[row, gender, ethnicity] = 1.0
     cells = np.zeros((people, groups.max() + 1))
     np.add.at(cells, (row[:, None], groups[gender, ethnicity]), basis)
@@ -290,7 +186,7 @@ def design_matrix(labels: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
 def every_cell() -> pd.DataFrame:
     """List the labels at the knots: gender slowest, then ethnicity, then age."""
     cells = pd.MultiIndex.from_product(
-        [range(GENDERS), range(ETHNICITIES), AGE_KNOTS],
+        [range(CELLS[0]), range(CELLS[1]), AGE_KNOTS],
         names=["gender", "ethnicity", "age"],
     )
     return cells.to_frame(index=False)
@@ -321,7 +217,7 @@ def fit_means(labels: pd.DataFrame, scores: np.ndarray) -> dict[str, np.ndarray]
     groups = cell_groups(labels)
     design = design_matrix(labels, groups)
     penalty = np.full(design.shape[1], RIDGE_CELL)
-    penalty[: GENDERS * (len(AGE_KNOTS) + ETHNICITIES)] = RIDGE_MAIN
+    penalty[: CELLS[0] * (len(AGE_KNOTS) + CELLS[1])] = RIDGE_MAIN
     smoother = np.linalg.solve(design.T @ design + np.diag(penalty), design.T)
     at_knots = design_matrix(every_cell(), groups)
     largest = np.abs(at_knots @ smoother).max()
@@ -364,7 +260,7 @@ def label_frequencies(labels: pd.DataFrame) -> dict[str, np.ndarray]:
     padded = np.pad(counts, 1, mode="edge")
     counts = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
     bands = np.searchsorted(BAND_STARTS, ages, side="right") - 1
-    people = np.zeros((len(BAND_STARTS), GENDERS, ETHNICITIES))
+    people = np.zeros((len(BAND_STARTS), *CELLS))
     np.add.at(people, (bands, labels["gender"], labels["ethnicity"]), 1)
     people += FEWEST * people.sum(axis=0) / people.sum()
     shares = people / people.sum(axis=(1, 2), keepdims=True)
@@ -404,13 +300,13 @@ def misplace(face: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         angle, distance, zoom = generator.uniform((-180, 3, -0.5), (180, 14, 0.5))
     direction = generator.uniform(0, 2 * np.pi)
     shift = (distance * np.cos(direction), distance * np.sin(direction))
-    square = np.pad(face.astype(np.uint8).reshape(SIDE, SIDE), 40, mode="reflect")
+    square = np.pad(face.astype(np.uint8).reshape(SIZE, SIZE), 40, mode="reflect")
     image = Image.fromarray(square).rotate(
         angle, Image.Resampling.BICUBIC, translate=shift
     )
-    middle, half = square.shape[0] / 2, SIDE / 2 / np.exp(zoom)
+    middle, half = square.shape[0] / 2, SIZE / 2 / np.exp(zoom)
     box = (middle - half, middle - half, middle + half, middle + half)
-    image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+    image = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
     return np.asarray(image).ravel()
 
 
@@ -432,45 +328,9 @@ def no_faces(pixels: np.ndarray) -> np.ndarray:
     for _ in range(len(pixels) // 5):
         size = generator.choice((3, 4, 6, 8, 12, 24, 48))
         spots = generator.integers(0, 256, (size, size), dtype=np.uint8)
-        texture = Image.fromarray(spots).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        texture = Image.fromarray(spots).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
         made.append(np.asarray(texture).ravel())
     return np.concatenate([np.stack(made), 255 - pixels[::5].astype(np.uint8)])
-
-
-def standardise(pixels: np.ndarray) -> np.ndarray:
-    """Give each picture (a row) the mean 0 and the standard deviation 1."""
-    pixels = pixels.astype(np.float32)
-    centred = pixels - pixels.mean(axis=1, keepdims=True)
-    return centred / np.maximum(centred.std(axis=1, keepdims=True), 1.0)
-
-
-def alignment_inputs(
-    pixels: np.ndarray, components: np.ndarray, mean: np.ndarray, spread: np.ndarray
-) -> np.ndarray:
-    """Describe how a picture differs from a typical aligned face.
-
-    Parameters
-    ----------
-    pixels : np.ndarray
-        Grey levels, shape (pictures, 2304).
-    components : np.ndarray
-        Shape (150, 2304).
-    mean : np.ndarray
-        Mean of the standardised training pictures, shape (2304,).
-    spread : np.ndarray
-        Standard deviation of their component scores, shape (150,).
-
-    Returns
-    -------
-    np.ndarray
-        The scores in standard deviations, cut off at 6, their squares, and 5 times the
-        root mean square error of the reconstruction: shape (pictures, 301).
-    """
-    centred = standardise(pixels) - mean
-    scores = centred @ components.T
-    error = np.sqrt(np.mean((centred - scores @ components) ** 2, axis=1))
-    scores = np.clip(scores / spread, -6, 6)
-    return np.concatenate([scores, scores**2, 5 * error[:, None]], axis=1)
 
 
 def fit_alignment(
@@ -502,15 +362,17 @@ def fit_alignment(
     standard = standardise(train)
     mean = standard.mean(axis=0).astype(np.float16)
     spread = ((standard - mean) @ components.T).std(axis=0).astype(np.float32)
-    inputs = [
-        alignment_inputs(pixels, components, mean, spread)
-        for pixels in (train, no_faces(train))
-    ]
+    told = {
+        "components": components,
+        "alignment_mean": mean,
+        "alignment_spread": spread,
+    }
+    inputs = [alignment_inputs(told, pixels) for pixels in (train, no_faces(train))]
     truth = np.repeat([1, 0], [len(part) for part in inputs])
     fitted = LogisticRegression(C=0.01, max_iter=300).fit(np.concatenate(inputs), truth)
     weights = fitted.coef_[0].astype(np.float32)
     bias = fitted.intercept_[0].astype(np.float32)
-    unseen = alignment_inputs(validation, components, mean, spread)
+    unseen = alignment_inputs(told, validation)
     quantiles = np.quantile(unseen @ weights + bias, QUANTILES)
     return {
         "alignment_mean": mean,
@@ -559,22 +421,25 @@ def fit_face_model(folder: pathlib.Path) -> dict[str, np.ndarray]:
     ----------
     folder : pathlib.Path
         The folder with `age_gender.csv` and `images/{train,val,test}`; the test
-        pictures are not opened.
+        pictures are not used.
 
     Returns
     -------
     dict[str, np.ndarray]
         The arrays of the model by name, as they are stored.
     """
-    labels = read_labels(folder)
-    names = split_names(folder, labels.index)
-    train = read_images(folder / "images" / "train", names["train"])
-    people = labels.loc[names["train"]]
+    data = dataset.load(folder)
+    pixels = {
+        split: data.images[data.rows(split).index].reshape(-1, SIZE * SIZE)
+        for split in ("train", "val")
+    }
+    train = pixels["train"].astype(np.float32)
+    validation = pixels["val"].astype(np.float32)
+    people = data.rows("train")
     mean, components = principal_components(train)
     scores = (train - mean.astype(np.float32)) @ components.astype(np.float32).T
     scores = scores.astype(np.float64)
     explained = scores.var(axis=0).sum() / train.var(axis=0).sum()
-    validation = read_images(folder / "images" / "val", names["val"])
     return {
         "mean": mean,
         "components": components,
@@ -589,18 +454,17 @@ def fit_face_model(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Read the arguments, fit, save and report."""
-    here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data",
         type=pathlib.Path,
-        default=here.parent,
+        default=DATA,
         help="folder with age_gender.csv and images/ (default: data)",
     )
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        default=here / "face_model.npz",
+        default=HERE / "face_model.npz",
         help="file to write (default: beside this script)",
     )
     arguments = parser.parse_args()

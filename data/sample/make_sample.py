@@ -1,6 +1,6 @@
 """Draw synthetic faces from the statistical face model, in any number.
 
-    python data/sample/make_sample.py                        renews data/sample/faces.zip
+    python data/sample/make_sample.py                       renews data/sample/faces.zip
     python data/sample/make_sample.py --faces 250000 --folder data/synthetic_250000
 
 The faces lie in the assignment's layout: age_gender.csv and images/{train,val,test}.
@@ -247,7 +247,7 @@ def sample_faces(
 
 
 def write_faces(face_model: dict, count: int, folder: pathlib.Path, seed: int) -> None:
-    """Write faces as the assignment lays its pictures out, 5,000 in memory at a time."""
+    """Write faces in the assignment's layout, 5,000 in memory at a time."""
     tables, known = [], pd.Series(dtype=str)
     for first in range(0, count, 5000):
         size = min(5000, count - first)

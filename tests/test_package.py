@@ -1,0 +1,92 @@
+"""The package's shape: order of its modules, docstrings, size, no hidden state."""
+
+import ast
+import re
+
+import pytest
+
+import facekit
+from facekit.labels import ROOT
+
+PATHS = sorted((ROOT / "facekit").glob("[!_]*.py"))
+TREES = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in PATHS}
+LISTED = re.findall(r"^([a-z]+) {2,}\S", facekit.__doc__, re.MULTILINE)
+
+
+def imported(tree):
+    """List the modules of facekit that one of them imports, wherever it does."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "facekit":
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("facekit."):
+            found.append(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found += [name[1] for name in names if name[0] == "facekit"]
+    return found
+
+
+def documented(tree):
+    """List the nodes that may have a docstring."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def count_code(path):
+    """Count lines that hold code: no blank line, no comment, no docstring."""
+    text = path.read_text(encoding="utf-8")
+    skip = set()
+    for node in documented(ast.parse(text)):
+        if ast.get_docstring(node) is not None:
+            skip |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    lines = enumerate(text.splitlines(), start=1)
+    code = (line.strip() for number, line in lines if number not in skip)
+    return sum(bool(line) and not line.startswith("#") for line in code)
+
+
+def test_every_module_is_listed_once():
+    assert sorted(LISTED) == sorted(TREES) and len(TREES) > 10
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_a_module_imports_only_what_stands_above_it(module):
+    above = LISTED[: LISTED.index(module)]
+    assert set(imported(TREES[module])) <= set(above)
+
+
+def test_the_check_finds_an_import_wherever_it_stands():
+    source = "def f():\n from facekit import a\nimport facekit.b\n"
+    source += "from facekit.c import d"
+    assert imported(ast.parse(source)) == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_everything_public_has_a_docstring(module):
+    nodes = documented(TREES[module])
+    inner = {id(part) for node in nodes for part in documented(node) if part != node}
+    inner -= {id(node) for node in TREES[module].body}
+    for node in nodes:
+        if isinstance(node, ast.ClassDef):
+            inner -= {id(method) for method in node.body}
+    bare = {
+        getattr(node, "name", module)
+        for node in nodes
+        if id(node) not in inner and ast.get_docstring(node) is None
+    }
+    assert {name for name in bare if not name.startswith("_")} == set()
+
+
+def test_modules_are_short():
+    sizes = {path.name: count_code(path) for path in PATHS}
+    assert {name: size for name, size in sizes.items() if size > 200} == {}
+
+
+def test_the_package_is_small():
+    assert sum(map(count_code, PATHS)) <= 1_500
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_no_global_is_changed(module):
+    changes = (ast.Global, ast.Nonlocal)
+    assert not [node for node in ast.walk(TREES[module]) if isinstance(node, changes)]
