@@ -30,14 +30,14 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "model/utkface/assignment_2/mtl*",
 )
 STYLE = """
-@page { size: A4; margin: 11mm }
-body { font: 8pt/1.25 sans-serif; max-width: 188mm; margin: auto }
+@page { size: A4; margin: 10mm }
+body { font: 7.6pt/1.2 sans-serif; max-width: 188mm; margin: auto }
 h1 { font-size: 14pt; margin: 0 } h2 { font-size: 11pt; margin: 2mm 0 .5mm }
 h3 { font-size: 9pt; margin: 1mm 0 .5mm } p, ul { margin: .6mm 0 }
 table { border-collapse: collapse; font-size: 6.5pt; margin: .8mm 0 }
-th, td { border-bottom: .2mm solid #bbb; padding: .2mm 1mm; text-align: left }
+th, td { border-bottom: .2mm solid #bbb; padding: .1mm 1mm; text-align: left }
 pre { font: 5pt/1 monospace; margin: 0; columns: 2 }
-img { max-width: 100%; max-height: 36mm } a { color: inherit; text-decoration: none }
+img { max-width: 100%; max-height: 33mm } a { color: inherit; text-decoration: none }
 """
 
 

@@ -1,7 +1,7 @@
 """From a table of pictures to what Keras 3 fits on."""
 
 import contextlib
-import os
+import io
 import pathlib
 
 import keras
@@ -44,8 +44,8 @@ class LabelledBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         images, labels = self.flow[index]
-        known = dict(zip(LABELS, labels, strict=True))
-        named = {task: known[task] for task in self.tasks}
+        pairs = zip(LABELS, labels, strict=True)
+        named = {task: values for task, values in pairs if task in self.tasks}
         if self.sigma and "age" in named:
             named["age_distribution"] = age_distribution(named["age"], self.sigma)
         return images[:, :, ::-1] if self.mirrored else images, named
@@ -77,7 +77,7 @@ def flow(
     cuts the middle square out of oblong pictures instead of squeezing them.
     """
     generator = generator or ImageDataGenerator(rescale=1 / 255)
-    with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
+    with contextlib.redirect_stdout(io.StringIO()):
         made = generator.flow_from_dataframe(
             rows.astype({label: "float32" for label in LABELS}),
             directory=str(folder),

@@ -4,8 +4,8 @@ import os
 import pathlib
 import sys
 
-import IPython
 import keras
+import tensorboard.notebook
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -38,12 +38,11 @@ def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
         str(folder / "validation"), size_guidance={"tensors": 0}
     )
     accumulator.Reload()
-    found = {}
-    for tag in accumulator.Tags()["tensors"]:
-        events = accumulator.Tensors(tag)
-        if tag.startswith("epoch_"):
-            found[tag] = [float(tf.make_ndarray(e.tensor_proto)) for e in events]
-    return found
+    tags = [tag for tag in accumulator.Tags()["tensors"] if tag.startswith("epoch_")]
+    return {
+        tag: [float(tf.make_ndarray(e.tensor_proto)) for e in accumulator.Tensors(tag)]
+        for tag in tags
+    }
 
 
 def open_tensorboard(folder: pathlib.Path) -> None:
@@ -51,6 +50,4 @@ def open_tensorboard(folder: pathlib.Path) -> None:
     beside_python = pathlib.Path(sys.executable).with_name("tensorboard")
     if beside_python.exists():  # a kernel's PATH need not hold its environment
         os.environ.setdefault("TENSORBOARD_BINARY", str(beside_python))
-    shell = IPython.get_ipython()
-    shell.run_line_magic("load_ext", "tensorboard")
-    shell.run_line_magic("tensorboard", f"--logdir {folder}")
+    tensorboard.notebook.start(f"--logdir {folder}")

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import platform
+import re
 import subprocess
 
 import keras
@@ -22,28 +23,26 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def has_bfloat16() -> bool:
-    """Whether bfloat16 is fast: AVX512_BF16, AMX, or a GPU of capability 8."""
+def describe() -> dict[str, str]:
+    """``hardware``, ``precision`` (Keras' policy for training) and ``versions``.
+
+    Precision is bfloat16 where that is fast: AVX512_BF16, AMX, a GPU of capability 8.
+    """
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    told = cpuinfo.read_text() if cpuinfo.exists() else ""
     if gpus := tf.config.list_physical_devices("GPU"):
         details = tf.config.experimental.get_device_details(gpus[0])
-        return details.get("compute_capability", (0, 0)) >= (8, 0)
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def describe() -> dict[str, str]:
-    """``hardware``, ``precision`` (Keras' policy for training) and ``versions``."""
-    gpus = tf.config.list_physical_devices("GPU")
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))(0)
-    cores = f"{len(usable)} core{'s' * (len(usable) > 1)}"
+        fast = details.get("compute_capability", (0, 0)) >= (8, 0)
+        hardware = f"{len(gpus)} GPU"
+    else:
+        fast = not {"avx512_bf16", "amx_bf16"}.isdisjoint(told.split())
+        named = re.search(r"model name\s*: (.+)", told)
+        processor = named[1] if named else platform.processor() or platform.machine()
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))(0)
+        hardware = f"{len(usable)} core{'s' * (len(usable) > 1)}, {processor}"
     return {
-        "hardware": f"{len(gpus)} GPU" if gpus else f"{cores}, {processor}",
-        "precision": "mixed_bfloat16" if has_bfloat16() else "float32",
+        "hardware": hardware,
+        "precision": "mixed_bfloat16" if fast else "float32",
         "versions": f"Python {platform.python_version()}, Keras {keras.__version__}, "
         f"TensorFlow {tf.__version__}",
     }

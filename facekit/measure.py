@@ -14,6 +14,7 @@ PREDICTED_BY = {
 }
 PREDICTED = [column for columns in PREDICTED_BY.values() for column in columns]
 HEADLINE = ("age_mae", "gender_accuracy", "ethnicity_accuracy")
+BANDS = (0, 5, 15, 25, 35, 45, 55, 65, 75, 117)  # of true age, for the error by age
 RESAMPLES = 1000
 SEED = 1  # of the resamples: the same for all, so that differences are paired
 
@@ -39,24 +40,22 @@ def point_values(predictions: pd.DataFrame) -> dict[str, float]:
     return {key: float(value) for key, (value,) in _measure(predictions, ones).items()}
 
 
-def compare(first, second, metrics=HEADLINE) -> dict[str, tuple]:
-    """Paired difference, second minus first, with its 95 % interval, by metric.
+def compare(first, second) -> dict[str, tuple]:
+    """Paired difference, second minus first, with its 95 % interval, by task's metric.
 
     Each side is one table, or a list of tables (seeds) whose metrics are averaged; only
     the images of all tables count. Metrics of absent tasks are left out.
     """
-    pair = [part if isinstance(part, list) else [part] for part in (first, second)]
-    common = pair[0][0].index
-    for table in sum(pair, []):
-        common = common.intersection(table.index)
-    return _subtract(
-        *([table.loc[common] for table in part] for part in pair), metrics, (SEED, SEED)
-    )
+    first, second = ([x] if isinstance(x, pd.DataFrame) else x for x in (first, second))
+    indices = [table.index for table in first + second]
+    common = functools.reduce(pd.Index.intersection, indices)
+    pair = [[table.loc[common] for table in part] for part in (first, second)]
+    return _subtract(*pair, SEED)
 
 
-def compare_apart(first, second, metrics=HEADLINE) -> dict[str, tuple]:
+def compare_apart(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, tuple]:
     """As ``compare``, for two sets of images that share none."""
-    return _subtract([first], [second], metrics, (SEED, SEED + 1))
+    return _subtract([first], [second], SEED + 1)
 
 
 def average(tables: list[pd.DataFrame]) -> dict:
@@ -87,33 +86,28 @@ def constant_guess(predictions: pd.DataFrame, train: pd.DataFrame) -> pd.DataFra
     )
 
 
-def error_by_age(
-    predictions: pd.DataFrame, edges=(0, 5, 15, 25, 35, 45, 55, 65, 75, 117)
-) -> pd.DataFrame:
+def error_by_age(predictions: pd.DataFrame) -> pd.DataFrame:
     """Per band of true age: ``n``, ``mae``, ``low``, ``high``, ``bias`` (years)."""
     error = predictions["age_predicted"] - predictions["age"]
-    bands = pd.cut(predictions["age"], edges, right=False)
-    rows = []
-    for band, part in error.groupby(bands, observed=True):
-        ends = dict(zip(("mae", "low", "high"), mean_interval(part.abs()), strict=True))
-        name = f"{band.left}–{band.right - 1}"
-        rows.append({"band": name, "n": len(part), **ends, "bias": part.mean()})
-    return pd.DataFrame(rows)
+    bands = pd.cut(predictions["age"], BANDS, right=False)
+    rows = [
+        (f"{band.left}–{band.right - 1}", len(e), *mean_interval(e.abs()), e.mean())
+        for band, e in error.groupby(bands, observed=True)
+    ]
+    return pd.DataFrame(rows, columns=["band", "n", "mae", "low", "high", "bias"])
 
 
-def fit_age_intervals(
-    predictions: pd.DataFrame, bands: int = 8, share: float = 0.9
-) -> dict[str, list[float]]:
+def fit_age_intervals(predictions: pd.DataFrame) -> dict[str, list[float]]:
     """How far labels lie from predicted ages (years), in bands of predicted age.
 
-    ``from``: where bands begin; ``low``, ``high``: what to add so that ``share`` of the
-    labels lie between.
+    ``from``: where the eight bands begin; ``low``, ``high``: what to add so that 90 %
+    of the labels lie between.
     """
     predicted = predictions["age_predicted"].to_numpy()
     error = predictions["age"].to_numpy() - predicted
-    starts = np.unique(np.quantile(predicted, np.arange(bands) / bands).round(1))
+    starts = np.unique(np.quantile(predicted, np.arange(8) / 8).round(1))
     band = np.searchsorted(starts, predicted, side="right").clip(1)
-    tails = (1 - share) / 2, (1 + share) / 2
+    tails = (1 - 0.9) / 2, (1 + 0.9) / 2
     ends = [np.quantile(error[band == n + 1], tails) for n in range(len(starts))]
     low, high = np.round(ends, 2).T.tolist()
     return {"from": starts.tolist(), "low": low, "high": high}
@@ -122,18 +116,15 @@ def fit_age_intervals(
 def age_intervals(ages: np.ndarray, table: dict) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the intervals around predicted ages ``(n,)``, from what was fitted."""
     band = np.searchsorted(table["from"], ages, side="right").clip(1) - 1
-    low, high = (
-        np.asarray(ages) + np.array(table[end])[band] for end in ("low", "high")
-    )
-    return low.clip(AGES[0], AGES[-1]), high.clip(AGES[0], AGES[-1])
+    ends = [ages + np.array(table[end])[band] for end in ("low", "high")]
+    return tuple(np.clip(ends, AGES[0], AGES[-1]))
 
 
 @functools.lru_cache(maxsize=4)
 def draw_resamples(count: int, seed: int = SEED) -> np.ndarray:
     """Bootstrap samples as counts, ``(1000, count)``; shared, so not to be changed."""
     draws = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    drawn = np.stack([np.bincount(draw, minlength=count) for draw in draws])
-    drawn = drawn.astype("float32")
+    drawn = np.array([np.bincount(draw, minlength=count) for draw in draws], "float32")
     drawn.flags.writeable = False
     return drawn
 
@@ -151,17 +142,15 @@ def _ends(drawn):
     return np.percentile(there, [2.5, 97.5]).tolist() if len(there) else [np.nan] * 2
 
 
-def _subtract(first, second, metrics, seeds):
+def _subtract(first, second, second_seed):
     """Difference of two lists of tables, averaged within each list."""
-    sides = [
-        [_with_resamples(table, seed) for table in tables]
-        for tables, seed in zip((first, second), seeds, strict=True)
-    ]
+    before = [_with_resamples(table) for table in first]
+    after = [_with_resamples(table, second_seed) for table in second]
     result = {}
-    for metric in metrics:
-        if all(metric in part for side in sides for part in side):
-            before, after = (np.mean([p[metric] for p in side], 0) for side in sides)
-            change = after - before
+    for metric in HEADLINE:
+        if all(metric in part for part in before + after):
+            means = [np.mean([p[metric] for p in side], 0) for side in (before, after)]
+            change = means[1] - means[0]
             result[metric] = float(change[0]), *_ends(change)
     return result
 
@@ -176,16 +165,14 @@ def _measure(predictions, weights):
         if missing.any(axis=None):
             raise ValueError(f"Some rows have no label or no prediction of {task}.")
         for metric, parts in _parts(task, predictions).items():
+            pairs = np.array(parts, "float32")
             with np.errstate(invalid="ignore"):  # a resample without one of the labels
                 ratios = [
-                    (weights @ np.asarray(above, "float32"))
-                    / (weights @ np.asarray(below, "float32"))
-                    for above, below in parts
+                    (weights @ above) / (weights @ below) for above, below in pairs
                 ]
-            seen = np.isfinite(ratios)
-            sums = np.where(seen, ratios, 0).sum(axis=0)
-            with np.errstate(invalid="ignore"):
-                result[metric] = sums / seen.sum(axis=0)
+                seen = np.isfinite(ratios)
+                total = np.where(seen, ratios, 0).sum(axis=0)
+                result[metric] = total / seen.sum(axis=0)
     if "age_rmse" in result:
         result["age_rmse"] = np.sqrt(result["age_rmse"])
     if "gender_accuracy" in result:

@@ -21,6 +21,10 @@ SET_COLOURS = {
     "test": "#cc79a7",
     "foreign test": "#000000",
 }
+LINES = {
+    "": ("--", "training"),
+    "val_": ("-", "validation"),
+}  # by prefix of a log's key
 SERIES = ("#000000", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#999999")
 
 
@@ -51,10 +55,7 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title: str = ""):
         told = METRICS.get(key, Metric("", "loss", "", 1))
         for place, (name, history) in enumerate(histories.items()):
             colour = SERIES[place] if several else _task_colour(key)
-            for prefix, line, side in (
-                ("", "--", "training"),
-                ("val_", "-", "validation"),
-            ):
+            for prefix, (line, side) in LINES.items():
                 values = told.factor * np.array(history["epochs"][prefix + key])
                 label = side if not several else name if prefix else None
                 numbers = range(1, 1 + len(values))
@@ -115,9 +116,7 @@ def confusion(axis, true, guess, names: tuple[str, ...], title: str) -> None:
 
 def both_confusions(predictions: pd.DataFrame, title: str):
     """Confusion matrices of gender and ethnicity."""
-    figure, axes = plt.subplots(
-        1, 2, figsize=(9.5, 4.4), width_ratios=(1, 1.5), layout="constrained"
-    )
+    figure, axes = panels(2, 4.75, 4.4, width_ratios=(1, 1.5))
     gender = (predictions["gender_probability"] >= 0.5).astype(int)
     ethnicity = predictions[list(ETHNICITIES)].to_numpy().argmax(axis=1)
     confusion(axes[0], predictions["gender"], gender, GENDERS, "Gender")

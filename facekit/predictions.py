@@ -1,7 +1,6 @@
 """Predictions are made once and kept; looks at test sets are logged at once."""
 
 import datetime
-import zipfile
 
 import keras
 import numpy as np
@@ -19,12 +18,11 @@ def make_table(rows: pd.DataFrame, views: list[dict]) -> pd.DataFrame:
     Each view maps a task to outputs ``(rows, 1)``, or ``(rows, 5)`` for ethnicity, in
     the order of ``rows``.
     """
-    values = np.full((len(rows), len(PREDICTED)), np.nan, "float32")
+    table = rows.assign(**dict.fromkeys(PREDICTED, np.float32(np.nan)))
     for task, columns in PREDICTED_BY.items():
         if task in views[0]:
-            place = [PREDICTED.index(column) for column in columns]
-            values[:, place] = np.mean([view[task] for view in views], axis=0)
-    return rows.assign(**dict(zip(PREDICTED, values.T, strict=True)))
+            table[columns] = np.mean([view[task] for view in views], axis=0)
+    return table
 
 
 def predict(model: keras.Model, rows: pd.DataFrame, flow, flip=True) -> pd.DataFrame:
@@ -95,34 +93,31 @@ def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
         **{metric: round(figures.get(metric, np.nan), 5) for metric in HEADLINE},
         "why": why,
     }
-    header = not path.exists()
-    pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=header)
+    pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=not path.exists())
+
+
+def _hash(rows):
+    """The hash of each picture's name, as a number."""
+    return rows["img_name"].map(lambda name: int(hash_name(name), 16)).astype("uint64")
 
 
 def _save(path, predictions):
     """Keep predictions, with hashes in place of names."""
-    hashes = predictions["img_name"].map(hash_name)
-    order = np.argsort(hashes.to_numpy())
+    values = predictions.set_index(_hash(predictions))[PREDICTED].sort_index()
+    kept = {"name_hash": values.index, "values": values.to_numpy("float32")}
     with whole(path) as draft, open(draft, "wb") as file:
-        np.savez_compressed(
-            file,
-            name_hash=hashes.map(lambda text: int(text, 16)).to_numpy("uint64")[order],
-            values=predictions[PREDICTED].to_numpy("float32")[order],
-        )
+        np.savez_compressed(file, **kept)
 
 
 def _load(path, rows):
     """Kept predictions joined to labels; None where any is missing or unreadable."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip():  # numpy compares no checksum
-                return None
         with np.load(path, allow_pickle=False) as file:
             index = pd.Index(file["name_hash"])
             values = pd.DataFrame(file["values"].astype("float32"), index, PREDICTED)
     except Exception:  # a damaged archive fails in many ways
         return None
-    hashes = rows["img_name"].map(lambda name: int(hash_name(name), 16))
+    hashes = _hash(rows)
     if not hashes.isin(index).all():
         return None
     found = values.loc[hashes]

@@ -16,6 +16,7 @@ import pandas as pd
 from facekit.boards import find_logs
 from facekit.labels import LOGS, MODELS, ROOT
 from facekit.machine import duration
+from facekit.measure import HEADLINE
 from facekit.report import as_markdown, format_metric, results_table
 from facekit.runs import Run
 
@@ -47,10 +48,11 @@ def main(models: pathlib.Path = MODELS, readme: pathlib.Path = ROOT / "README.md
     problems, found = [], {}
     for notebook in WEIGHTS:
         found[notebook] = _collect(models, notebook, problems)
+    text = readme.read_text(encoding="utf-8")
     problems += [
         f"{readme.name} lacks the lines <!-- {mark}:begin --> and <!-- {mark}:end -->"
         for mark in ("first", "results")
-        if not re.search(_between(mark), readme.read_text(encoding="utf-8"), re.DOTALL)
+        if not re.search(_between(mark), text, re.DOTALL)
     ]
     problems += [
         f"{notebook}: no result of {model} on a set that begins with {split}"
@@ -113,7 +115,7 @@ def _replace_folder(folder, results, stems):
             longer = tuple(other for other in stems if other.startswith(f"{name}_"))
             for path in stem.parent.glob(f"{stem.name}[._]*"):
                 ending = path.name.removeprefix(stem.name)
-                if path.name.startswith(longer or ".") or path.is_dir():
+                if path.name.startswith(longer) or path.is_dir():
                     continue
                 if ending != ".keras" or name in WEIGHTS[folder.name]:
                     shutil.copyfile(path, draft / f"{name}{ending}")
@@ -121,9 +123,8 @@ def _replace_folder(folder, results, stems):
         looks += {stem.with_name("test_looks.csv") for stem in stems.values()}
         tables = [pd.read_csv(path) for path in dict.fromkeys(looks) if path.exists()]
         if tables:
-            table = (
-                pd.concat(tables).drop_duplicates().sort_values("date", kind="stable")
-            )
+            table = pd.concat(tables).drop_duplicates()
+            table = table.sort_values("date", kind="stable")
             table.to_csv(draft / "test_looks.csv", index=False)
         text = json.dumps(results, indent=1) + "\n"
         (draft / "results.json").write_text(text, encoding="utf-8")
@@ -148,52 +149,43 @@ def _copy_boards(stems):
 
 def _make_card(history, results):
     """The model card of the main network, and what else is shipped."""
-    tested = {
-        notebook: [
-            row
-            for row in rows
-            if row["model"] in WEIGHTS[notebook] and "test" in row["split"]
-        ]
+    tested = [
+        (notebook, row)
         for notebook, rows in results.items()
-    }
-    main_rows = [row for row in tested.pop("assignment_2") if row["model"] == "mtl"]
+        for row in rows
+        if row["model"] in WEIGHTS[notebook] and "test" in row["split"]
+    ]
+    main_rows = [row for _, row in tested if row["model"] == "mtl"]
+    others = [row for notebook, row in tested if notebook != "assignment_2"]
     template = pathlib.Path(__file__).with_name("model_card.md")
     return template.read_text(encoding="utf-8").format(
         **history,
         count=len(history["epochs"]["loss"]),
         time=duration(history["seconds"]),
         results=as_markdown(results_table(main_rows)),
-        others=as_markdown(results_table(sum(tested.values(), []))),
+        others=as_markdown(results_table(others)),
     )
 
 
 def _write_readme(readme, results):
     """Renew the README's two tables: a line per assignment, and all test results."""
-    lines = []
+    first = []
     for title, (notebook, model, split) in FIRST.items():
         row = _rows(results[notebook], model, split)[0]
-        lines.append(
-            {
-                "On test pictures": title,
-                "Age: MAE": format_metric("age_mae", row, unit=True),
-                "Gender": format_metric("gender_accuracy", row, unit=True),
-                "Ethnicity": format_metric("ethnicity_accuracy", row, unit=True),
-            }
-        )
-    tested = {
-        notebook: results_table([row for row in rows if "test" in row["split"]])
-        for notebook, rows in results.items()
-    }
-    text = "\n\n".join(
-        f"**{notebook}.ipynb**\n\n{as_markdown(table)}"
-        for notebook, table in tested.items()
-        if len(table)
-    )
-    whole = readme.read_text(encoding="utf-8")
-    for mark, part in (("first", as_markdown(pd.DataFrame(lines))), ("results", text)):
+        first.append([title, *(format_metric(key, row, unit=True) for key in HEADLINE)])
+    heading = ["On test pictures", "Age: MAE", "Gender", "Ethnicity"]
+    first = as_markdown(pd.DataFrame(first, columns=heading))
+    tables = []
+    for notebook, rows in results.items():
+        if tested := [row for row in rows if "test" in row["split"]]:
+            tables.append(
+                f"**{notebook}.ipynb**\n\n{as_markdown(results_table(tested))}"
+            )
+    text = readme.read_text(encoding="utf-8")
+    for mark, part in (("first", first), ("results", "\n\n".join(tables))):
         new = f"<!-- {mark}:begin -->\n{part}\n<!-- {mark}:end -->"
-        whole = re.sub(_between(mark), lambda _, new=new: new, whole, flags=re.DOTALL)
-    readme.write_text(whole, encoding="utf-8")
+        text = re.sub(_between(mark), lambda _, new=new: new, text, flags=re.DOTALL)
+    readme.write_text(text, encoding="utf-8")
 
 
 def _between(mark):

@@ -69,8 +69,7 @@ def say(text: str) -> None:
 def show_figure(figure: plt.Figure, alt: str) -> None:
     """Show a figure once, with its alternative text, and free its memory."""
     figure.set_label(alt)
-    metadata = {"image/png": {"alt": alt}}
-    IPython.display.display(figure, metadata=metadata)
+    IPython.display.display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
 
 
@@ -95,14 +94,12 @@ def headline(figures: dict, unit: bool = False) -> dict[str, str]:
 
 def metrics_table(results: dict[str, dict]) -> pd.DataFrame:
     """What ``evaluate`` gives for several sets or networks, side by side."""
-    rows = results.values()
-    metrics = [key for key in METRICS if any(key in row for row in rows)]
-    columns = {
-        heading: [f"{row['n']:,}"] + [format_metric(key, row) for key in metrics]
-        for heading, row in results.items()
-    }
-    titles = [METRICS[key].title for key in metrics]
-    return pd.DataFrame({"Metric": ["Images", *titles]} | columns)
+    metrics = [key for key in METRICS if any(key in row for row in results.values())]
+    table = {"Metric": ["Images", *(METRICS[key].title for key in metrics)]}
+    for heading, row in results.items():
+        figures = [format_metric(key, row) for key in metrics]
+        table[heading] = [f"{row['n']:,}", *figures]
+    return pd.DataFrame(table)
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -130,31 +127,26 @@ def describe_change(metric: str, change: tuple[float, float, float]) -> str:
     if found == "no difference found":
         middle, low, high = (signed(end, digits) for end in ends)
         return f"{found}: {middle} ({low} to {high}{unit})"
-    value, low, high = map(abs, (ends[0], *sorted(ends[1:], key=abs)))
-    return (
-        f"{found} by {value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
-    )
+    ends[1:] = sorted(ends[1:], key=abs)
+    value, low, high = (f"{abs(end):.{digits}f}" for end in ends)
+    return f"{found} by {value}{unit} ({low} to {high})"
 
 
 def describe_changes(changes: dict[str, tuple]) -> str:
     """What a comparison shows, task by task, in one line."""
-    return "; ".join(
-        f"{METRICS[metric].task.lower()}: {describe_change(metric, change)}"
-        for metric, change in changes.items()
-    )
+    told = _describe_by_task(changes)
+    return "; ".join(f"{task.lower()}: {text}" for task, text in told.items())
 
 
 def changes_table(steps: dict[str, dict[str, tuple]], name="Step") -> pd.DataFrame:
     """What several comparisons show, a row each, a column for each task."""
-    rows = [
-        {name: step}
-        | {
-            METRICS[metric].task: describe_change(metric, change)
-            for metric, change in changes.items()
-        }
-        for step, changes in steps.items()
-    ]
+    rows = [{name: step} | _describe_by_task(found) for step, found in steps.items()]
     return pd.DataFrame(rows)
+
+
+def _describe_by_task(changes):
+    """What a comparison shows, in words, for each task."""
+    return {METRICS[key].task: describe_change(key, changes[key]) for key in changes}
 
 
 def training_time(history: dict) -> str:

@@ -31,21 +31,6 @@ def whole(path: pathlib.Path):
         draft.unlink(missing_ok=True)
 
 
-class Seconds(keras.callbacks.Callback):
-    """Log the seconds of each epoch; the first ones count from ``started`` on, so that
-    what a training prepares belongs to its time.
-    """
-
-    def __init__(self, started: float):
-        super().__init__()
-        self.started = started
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Add ``seconds`` to the logs."""
-        now = time.perf_counter()
-        logs["seconds"], self.started = now - self.started, now
-
-
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where a training in progress keeps its files.
@@ -64,11 +49,21 @@ class Place:
         return str(self.folder / "{epoch:03d}.weights.h5")
 
     def resume(self) -> list[keras.callbacks.Callback]:
-        """Callbacks that let a training go on where it was cut off: the last ones."""
+        """Callbacks that let a training go on where it was cut off: the last ones.
+
+        The first epoch's ``seconds`` count from ``started`` on, so that what a training
+        prepares belongs to its time.
+        """
         _mend(self.folder)
+        ends = [self.started]
+
+        def log_seconds(epoch, logs):
+            ends.append(time.perf_counter())
+            logs["seconds"] = ends[-1] - ends[-2]
+
         keep = {"double_checkpoint": True, "delete_checkpoint": False}
         return [
-            Seconds(self.started),
+            keras.callbacks.LambdaCallback(on_epoch_end=log_seconds),
             keras.callbacks.CSVLogger(str(self.folder / "log.csv"), append=True),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.BackupAndRestore(str(self.folder / "backup"), **keep),
@@ -143,14 +138,12 @@ class Store:
 
     def find(self, name: str, settings) -> Run | None:
         """A finished training with these settings: the user's own, else a shipped."""
-        stems = [self.folder / f"{name}-{_digest(settings)}"]
+        wanted = _digest(settings)
+        stems = [self.folder / f"{name}-{wanted}"]
         if self.data.name == "utkface" and not self.retrain:
             stems.append(self.shipped / name)
-        for stem in stems:
-            history = _read_history(stem)
-            if history.get("digest") == _digest(settings):
-                return Run(name, stem, history)
-        return None
+        found = _read_runs(name, stems)
+        return next((run for run in found if run.history.get("digest") == wanted), None)
 
     def latest(self, name: str) -> Run:
         """The newest own training of that name, whatever its settings, else the shipped
@@ -159,10 +152,9 @@ class Store:
         pattern = f"runs/{self.data.name.removesuffix('-enlarged')}-*/{self.notebook}"
         own = self.models.glob(f"{pattern}/{name}-??????.json")
         newest = sorted(own, key=os.path.getmtime, reverse=True)
-        for path in [*newest, self.shipped / f"{name}.json"]:
-            stem = path.with_suffix("")
-            if history := _read_history(stem):
-                return Run(name, stem, history)
+        stems = [*(path.with_suffix("") for path in newest), self.shipped / name]
+        if run := next(_read_runs(name, stems), None):
+            return run
         raise FileNotFoundError(
             f"The network {name} is not there: run {self.notebook}.ipynb first."
         )
@@ -253,12 +245,12 @@ def _plain(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _read_history(stem):
-    """The history of a run, or nothing where there is none that can be read."""
-    path = stem.with_name(f"{stem.name}.json")
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+def _read_runs(name, stems):
+    """Those runs whose history is there and can be read."""
+    for stem in stems:
+        with contextlib.suppress(OSError, ValueError):
+            text = stem.with_name(f"{stem.name}.json").read_text(encoding="utf-8")
+            yield Run(name, stem, json.loads(text))
 
 
 def _mend(folder):

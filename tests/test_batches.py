@@ -81,15 +81,6 @@ def test_cubic_splines_keep_what_linear_interpolation_blurs(data):
     assert linear < 0.9 * cubic and cubic < 1.1 * none
 
 
-def test_sharpness_is_the_mean_laplacian():
-    flat = np.full((2, 5, 5, 1), 0.5)
-    ramp = flat + np.arange(5)[:, None]
-    dot = np.zeros((1, 5, 5, 1))
-    dot[0, 2, 2] = 1
-    assert batches.sharpness(flat) == batches.sharpness(ramp) == 0
-    assert batches.sharpness(dot) == pytest.approx((4 + 4 * 1) / 9)
-
-
 @pytest.mark.parametrize(
     ("tasks", "sigma", "names"),
     [

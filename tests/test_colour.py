@@ -135,18 +135,6 @@ class TestClassFolders:
             assert batches.flow(rows, found.folder, SHAPE).samples == len(rows)
         assert colour.find_gender("sample", tmp_path)[0].name == "sample-enlarged"
 
-    def test_genders_are_counted(self):
-        rows = pd.DataFrame({"gender": [0, 1, 1, 1]})
-        table = colour.count_genders({"training": rows})
-        assert table.to_dict("records") == [
-            {
-                "Set": "Training",
-                "Images": "4",
-                "male": "1 (25.0 %)",
-                "female": "3 (75.0 %)",
-            }
-        ]
-
 
 @pytest.mark.parametrize("crop", [False, True])
 def test_of_an_oblong_picture_the_middle_is_taken_if_asked(

@@ -1,7 +1,5 @@
 """What is read, what is found wrong, and whose data they are."""
 
-import zipfile
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,7 +114,10 @@ class TestWhoseDataTheyAre:
                 table.assign(img_name=table["img_name"] + "g"),
                 images,
             ),
-            "a part": lambda table, images: (table[:250], images[:250]),
+            "a half": lambda table, images: (
+                table[table.index // 2 % 2 == 0],
+                images[table.index // 2 % 2 == 0],
+            ),
             "much more": lambda table, images: (
                 pd.concat([table, table.assign(img_name="more" + table["img_name"])]),
                 np.concatenate([images, images]),
@@ -164,14 +165,6 @@ class TestFaults:
         assert summary["How many"].sum() == len(found.faults)
         assert set(summary["What was done"]) == {"left out"}
 
-    def test_a_rows_first_fault_is_its_fault(self, small_folder):
-        change_row(small_folder, 4, "age", -1)
-        change_row(small_folder, 4, "gender", 7)
-        change_row(small_folder, 5, "gender", 7)
-        change_row(small_folder, 5, "img_name", "face_000.jpg")
-        faults = left_out(dataset.load(small_folder).faults)
-        assert faults["fault"].tolist() == [AGE, "gender not 0 or 1"]
-
     @pytest.mark.parametrize(
         ("text", "message"),
         [
@@ -185,17 +178,6 @@ class TestFaults:
     def test_a_bad_table_is_refused(self, small_folder, text, message):
         (small_folder / "age_gender.csv").write_text(text)
         with pytest.raises(ValueError, match=f"age_gender.csv {message}"):
-            dataset.load(small_folder)
-
-    @pytest.mark.parametrize("kind", ["picture", "archive"])
-    def test_something_else_in_place_of_the_table(self, small_folder, kind):
-        path = small_folder / "age_gender.csv"
-        if kind == "picture":
-            (small_folder / "images/train/face_000.jpg").replace(path)
-        else:
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.writestr("table", bytes(range(256)))
-        with pytest.raises(ValueError, match="age_gender.csv is not a CSV.*Save the"):
             dataset.load(small_folder)
 
     @pytest.mark.parametrize("split", labels.SPLITS)
@@ -293,7 +275,3 @@ class TestFaults:
         assert dataset.summarise_faults(faults)["First"].tolist() == [
             "`20990101….jpg.chip.jpg`"
         ]
-
-    def test_nothing_wrong(self, data):
-        told = dataset.summarise_faults(data.faults)
-        assert told["How many"].tolist() == [0]

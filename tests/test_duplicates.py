@@ -128,9 +128,6 @@ class TestDisagreement:
         groups = self.disagree(list("aaa"), age=[10, 12, 16], ethnicity=[2, 2, 3])
         assert groups.to_numpy().tolist() == [[4, 0, pytest.approx(2 / 3)]]
 
-    def test_codes_further_apart_differ_no_more(self):
-        assert self.disagree(list("aa"), ethnicity=[0, 4])["ethnicity"].tolist() == [1]
-
     def test_without_duplicates_there_is_nothing(self):
         groups = self.disagree(list("abc"), age=[1, 2, 3])
         assert groups.empty and list(groups) == list(labels.LABELS)

@@ -34,14 +34,9 @@ def make_predictions(count, seed, skill=1.0, error=8.0):
 
 def guess_again(given, seed, error):
     """Make up other predictions for the same labels, as another seed would."""
-    generator = np.random.default_rng([seed, 1])
-    hits = generator.random((2, len(given))) < 0.75
-    chances = np.where(hits[1], given["ethnicity"], (given["ethnicity"] + 1) % 5)
-    return given.assign(
-        age_predicted=given["age"] + generator.normal(0, error, len(given)),
-        gender_probability=np.where(hits[0], given["gender"], 1 - given["gender"]),
-        **dict(zip(labels.ETHNICITIES, np.eye(5)[chances].T, strict=True)),
-    )
+    other = make_predictions(len(given), seed)
+    shifts = other["age_predicted"] - other["age"]
+    return other.assign(**given, age_predicted=given["age"] + error / 8 * shifts)
 
 
 def by_scikit_learn(predictions):
@@ -97,23 +92,14 @@ class TestMetrics:
             ends = np.percentile(values, [2.5, 97.5])
             assert figures[f"{metric}_ci95"] == pytest.approx(ends, abs=2e-5), metric
 
-    def test_ties_count_half(self):
-        scores = [0.5, 0.5, 0.9, 0.1, 0.5, 0.9]
-        table = make_predictions(6, seed=1).assign(gender=[0, 1, 1, 0, 1, 0])
-        table["gender_probability"] = scores
-        expected = sklearn.metrics.roc_auc_score(table["gender"], scores)
-        assert measure.point_values(table)["gender_auc"] == pytest.approx(expected)
-
     @pytest.mark.parametrize("gender", [0, 1])
     def test_one_class_alone_has_no_area_and_warns_of_nothing(self, gender):
         predictions = make_predictions(20, seed=1).assign(gender=gender)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a warning would stand in the notebook
             figures = measure.evaluate(predictions)
-            changes = measure.compare(predictions, predictions, ["gender_auc"])
         assert np.isnan(figures["gender_auc"])
         assert np.isfinite(figures["gender_accuracy"])
-        assert np.isnan(changes["gender_auc"]).all()
 
     def test_a_class_that_nobody_has_is_left_out_of_macro_f1(self):
         table = make_predictions(5, seed=1).assign(ethnicity=[0, 0, 1, 1, 3])
@@ -158,12 +144,6 @@ class TestIntervals:
             assert low < figures[metric] < high
         assert measure.evaluate(make_predictions(400, seed=4)) == figures
 
-    def test_more_pictures_narrow_them(self, figures):
-        more = measure.evaluate(make_predictions(6400, seed=5))
-        for metric in measure.HEADLINE:
-            widths = [np.ptp(row[f"{metric}_ci95"]) for row in (figures, more)]
-            assert 3 < widths[0] / widths[1] < 5.5  # a root of 16
-
     def test_they_cover_the_truth_nineteen_times_in_twenty(self):
         truth = measure.point_values(make_predictions(200_000, seed=0, error=10))
         covered = dict.fromkeys(measure.HEADLINE, 0)
@@ -196,7 +176,6 @@ class TestCompare:
         rows = make_predictions(300, seed=1)
         changes = measure.compare(rows, rows.sample(frac=1, random_state=0)[:200])
         assert changes == dict.fromkeys(measure.HEADLINE, (0.0, 0.0, 0.0))
-        assert list(measure.compare(rows, rows, ["age_rmse"])) == ["age_rmse"]
 
     def test_the_sign_is_that_of_the_second_minus_the_first(self):
         worse = make_predictions(2000, seed=1, skill=0.5, error=12)
@@ -268,7 +247,7 @@ class TestCompare:
         differs = 0
         for seed in range(100):
             halves = (make_predictions(150, seed=2 * seed + side) for side in range(2))
-            ((_, low, high),) = measure.compare_apart(*halves, ["age_mae"]).values()
+            _, low, high = measure.compare_apart(*halves)["age_mae"]
             differs += not low <= 0 <= high
         assert differs <= 12  # five are expected
 
@@ -309,10 +288,3 @@ class TestGuessesAndAges:
             assert low.min() >= 0 and high.max() <= labels.AGES[-1]
         (low,), (high,) = measure.age_intervals(np.array([-50.0]), table)
         assert 0 == low <= high
-
-    def test_the_same_age_for_all_is_one_band(self):
-        rows = make_predictions(100, seed=1).assign(age_predicted=30.0)
-        table = measure.fit_age_intervals(rows)
-        assert table["from"] == [30.0]
-        (low,), (high,) = measure.age_intervals(np.array([30.0]), table)
-        assert rows["age"].between(low, high).mean() >= 0.88

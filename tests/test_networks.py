@@ -81,16 +81,6 @@ class TestMuon:
         }
         assert others == {"shared_conv2_1/kernel", "shared_dense/kernel"}
 
-    def test_a_network_learns_with_it(self):
-        keras.utils.set_random_seed(1)
-        network = keras.Sequential(
-            [keras.Input((32,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(1)]
-        )
-        network.compile(muon(), "mse", run_eagerly=True)
-        numbers = np.random.default_rng(0).normal(size=(64, 32)).astype("float32")
-        losses = [network.train_on_batch(numbers, numbers[:, :1]) for _ in range(40)]
-        assert losses[-1] < 0.5 * losses[0]
-
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 @pytest.mark.parametrize("kind", ["adam", "muon"])
@@ -166,16 +156,17 @@ class TestImagenet:
         assert networks.imagenet_features(application, name, 32, folder) is None
 
     def test_a_local_file_of_weights_is_taken(self, tmp_path):
-        network = keras.applications.MobileNetV2(
-            include_top=False, weights=None, input_shape=(32, 32, 3), alpha=0.35
-        )
+        def application(include_top, weights, input_shape):
+            layers = [keras.Input(input_shape), keras.layers.Conv2D(4, 3)]
+            network = keras.Sequential(layers, name="small")
+            if weights:
+                network.load_weights(weights)
+            return network
+
+        network = application(False, None, (32, 32, 3))
         network.save_weights(tmp_path / "some.weights.h5")
-
-        def small(**options):
-            return keras.applications.MobileNetV2(alpha=0.35, **options)
-
-        model = networks.imagenet_features(small, "some.weights.h5", 32, tmp_path)
-        found = model.get_layer(network.name).get_weights()
+        model = networks.imagenet_features(application, "some.weights.h5", 32, tmp_path)
+        found = model.get_layer("small").get_weights()
         for mine, theirs in zip(found, network.get_weights(), strict=True):
             np.testing.assert_array_equal(mine, theirs)
 

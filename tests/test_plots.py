@@ -4,9 +4,8 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import tiny
 
-from facekit import diagrams, labels, measure, networks, plots, report
+from facekit import diagrams, labels, measure, networks, plots
 
 KEYS = {"loss": "Weighted sum", "age_mae": "Age", "gender_accuracy": "Gender"}
 
@@ -21,60 +20,51 @@ def close():
 
 
 def check(figure, panels):
-    """Check that a figure has a title, and each panel title and labels; draw it."""
+    """Check that a figure and its panels have titles and labels; draw it."""
     axes = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
     assert figure.get_suptitle() and len(axes) == panels
     for axis in axes:
-        assert axis.get_title() and axis.get_xlabel() and axis.get_label() is not None
+        assert axis.get_title() and axis.get_xlabel()
     assert axes[0].get_ylabel() or axes[0].get_yticklabels()
     figure.canvas.draw()
     return axes
 
 
 def texts_of(axis):
-    return [text.get_text() for text in axis.texts]
+    return [text.get_text() for text in axis.texts if text.get_text()]
 
 
-def test_curves_of_one_history(trained):
+def test_curves_of_one_history_in_their_units(trained):
     history = trained.history
     axes = check(plots.curves({"Main": history}, KEYS, "Curves"), 3)
     for axis, key in zip(axes, KEYS, strict=True):
         factor = 100 if key == "gender_accuracy" else 1
         training, validation, best = axis.lines
-        assert training.get_xdata().tolist() == [1, 2]
         for line, name in ((training, key), (validation, f"val_{key}")):
             values = [factor * value for value in history["epochs"][name]]
             assert line.get_ydata() == pytest.approx(values)
         assert best.get_xdata()[0] == history["best_epoch"]
-    assert [axis.get_ylabel() for axis in axes] == [
-        "loss",
-        "MAE (years)",
-        "accuracy (%)",
-    ]
+    units = [axis.get_ylabel() for axis in axes]
+    assert units == ["loss", "MAE (years)", "accuracy (%)"]
 
 
 def test_curves_of_several_histories_have_a_colour_each(trained):
     histories = {"One": trained.history, "Other": trained.history}
     (axis,) = check(plots.curves(histories, {"loss": "Loss"}, "Curves"), 1)
     assert len(axis.lines) == 4 and len({line.get_color() for line in axis.lines}) == 2
-    labels_shown = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert labels_shown == ["One", "Other"]
+    shown = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert shown == ["One", "Other"]
 
 
 def test_points_are_metrics_with_their_intervals(predicted):
     row = measure.evaluate(predicted)
     figures = {"Main": {"validation": row, "test": row}, "Run 1": {"test": row}}
-    metrics = ("age_mae", "gender_accuracy", "ethnicity_accuracy")
-    colours = plots.SET_COLOURS
-    axes = check(plots.points(figures, metrics, "Results", colours), 3)
-    for axis, metric in zip(axes, metrics, strict=True):
-        factor = report.METRICS[metric].factor
+    axes = check(plots.points(figures, measure.HEADLINE, "Results"), 3)
+    for axis, metric in zip(axes, measure.HEADLINE, strict=True):
+        factor = 1 if metric == "age_mae" else 100
         assert [len(part[0].get_xdata()) for part in axis.containers] == [1, 2]
-        for (dots, _, (bars,)), name in zip(
-            axis.containers, ("validation", "test"), strict=True
-        ):
+        for dots, _, (bars,) in axis.containers:
             assert dots.get_xdata() == pytest.approx(factor * row[metric])
-            assert dots.get_color() == colours[name]
             for segment in bars.get_segments():
                 ends = factor * np.array(row[f"{metric}_ci95"])
                 assert segment[:, 0] == pytest.approx(ends)
@@ -83,21 +73,17 @@ def test_points_are_metrics_with_their_intervals(predicted):
 
 
 def test_confusion_shows_counts_and_shares(predicted):
-    gender, ethnicity = check(plots.both_confusions(predicted, "Test set"), 2)
-    assert len(texts_of(gender)) == 4 and len(texts_of(ethnicity)) == 25
+    _, ethnicity = check(plots.both_confusions(predicted, "Test set"), 2)
     counts = [int(text.split("\n")[0]) for text in texts_of(ethnicity)]
-    assert sum(counts) == len(predicted)
-    figure, axis = plt.subplots()
+    assert len(counts) == 25 and sum(counts) == len(predicted)
+    _, axis = plt.subplots()
     plots.confusion(axis, [0, 0, 0, 1], [0, 0, 1, 1], labels.GENDERS, "Gender")
     assert texts_of(axis) == ["2\n67 %", "1\n33 %", "0\n0 %", "1\n100 %"]
-    names = [text.get_text() for text in axis.get_xticklabels()]
-    assert names == list(labels.GENDERS)
 
 
 def test_roc_curves_name_their_areas():
     figure, axis = plt.subplots()
-    true, score = [0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]
-    sides = {"test": (true, score), "one class": ([1, 1], [0.2, 0.3])}
+    sides = {"test": ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), "one": ([1, 1], [0.2, 0.3])}
     plots.roc(axis, sides, "ROC")
     figure.suptitle("ROC")
     check(figure, 1)
@@ -110,56 +96,35 @@ def test_ages_hold_everybody_answers_below_zero_too(predicted, lowest):
     ages = predicted.assign(age_predicted=predicted["age_predicted"] + lowest)
     bands = measure.error_by_age(ages)
     left, right = check(plots.age_errors(ages, bands, "Ages"), 2)
-    counted = left.collections[0].get_array()
-    assert counted.sum() == len(ages)
+    assert left.collections[0].get_array().sum() == len(ages)
     heights = [bar.get_height() for bar in right.patches]
     assert heights == pytest.approx(bands["mae"].tolist())
-    assert right.get_ylabel() == "years"
 
 
 def test_faces_have_titles_and_empty_places_none(data):
     titles = [f"face {number}" for number in range(13)]
     figure = plots.faces(data.images[:13], titles, "Synthetic faces")
-    assert len(figure.axes) == 20 and figure.get_suptitle() == "Synthetic faces"
-    shown = [axis.get_title() for axis in figure.axes]
-    assert shown == titles + [""] * 7
-    assert all(not axis.axison for axis in figure.axes)
+    assert [axis.get_title() for axis in figure.axes] == titles + [""] * 7
     (shown,) = figure.axes[12].images
     np.testing.assert_array_equal(shown.get_array(), data.images[12])
+    figure.canvas.draw()
 
 
 def test_sharing_is_drawn_hard_and_soft():
     hard, soft = diagrams.sharing().axes
     assert texts_of(hard).count("shared layer") == 3 and "Hard" in hard.get_title()
     assert "shared layer" not in texts_of(soft) and "Soft" in soft.get_title()
-    for task in labels.LABELS:
-        assert texts_of(hard).count(f"{task} layer") == 1
-        assert texts_of(soft).count(f"{task} layer") == 4
+    hard.figure.canvas.draw()
 
 
 def test_the_architecture_shows_every_layer_in_its_colour():
     image = keras.Input((48, 48, 1))
     x = networks.trunk(image, (4, 4), (1, 1), 8, 0.1)
-    heads = {
-        task: keras.layers.Dense(1, name=task)(
-            keras.layers.Dense(4, "relu", name=f"{task}_dense")(x)
-        )
-        for task in labels.LABELS
-    }
+    heads = {task: keras.layers.Dense(1, name=task)(x) for task in labels.LABELS}
     model = keras.Model(image, heads)
     (axis,) = diagrams.architecture(model).axes
-    shown = [text for text in texts_of(axis) if text]
-    assert len(shown) == len(model.layers) - 1 and axis.get_title()
-    assert {"Conv2D: 48 × 48 × 4", "age: Dense: 1", "ethnicity: Dense: 4"} <= set(shown)
+    assert len(texts_of(axis)) == len(model.layers) - 1 and axis.get_title()
+    assert {"Conv2D: 48 × 48 × 4", "age: Dense: 1"} <= set(texts_of(axis))
     colours = {patch.get_facecolor() for patch in axis.patches if patch.get_width() > 1}
     assert len(colours) == 4
-    diagrams.architecture(tiny.build(tiny.FACES)).canvas.draw()
-
-
-def test_things_of_one_kind_have_colours_of_their_own():
-    for colours in (
-        plots.TASK_COLOURS.values(),
-        plots.SET_COLOURS.values(),
-        plots.SERIES,
-    ):
-        assert len(set(colours)) == len(colours)
+    axis.figure.canvas.draw()

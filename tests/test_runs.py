@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import keras
 import numpy as np
@@ -65,14 +64,6 @@ class TestFitOrLoad:
         folder = trained.stem.parent
         assert folder.parts[-3:] == ("runs", f"sample-{data.digest}", "faces")
         assert not list(folder.glob("*.partial"))
-
-    def test_it_is_kept_as_json_with_a_line_for_each_curve(self, trained):
-        text = trained.path(".json").read_text(encoding="utf-8")
-        assert json.loads(text) == trained.history
-        (line,) = (line for line in text.splitlines() if '"val_loss"' in line)
-        assert json.loads("{" + line.strip(" ,") + "}") == {
-            "val_loss": trained.history["epochs"]["val_loss"]
-        }
 
     def test_a_setting_of_a_curves_name_is_kept_too(self, tmp_path):
         history = {"settings": {"loss": None}, "epochs": {"loss": [1.0, 2.0]}}
@@ -259,20 +250,6 @@ class TestInterruption:
         assert script.begun == [0, 1, 2, 3, 4]
         assert run.history["epochs"]["val_loss"] == FALLING
 
-    def test_cut_off_while_it_is_kept_no_epoch_is_trained_again(
-        self, store, monkeypatch
-    ):
-        def cut_off(model):
-            raise KeyboardInterrupt
-
-        fit, first = tiny.fit_scripted([2.0, 1.0, 3.0, 4.0, 5.0])
-        with pytest.raises(KeyboardInterrupt):
-            store.fit_or_load("sum", FIVE, tiny.build_sum, fit, export=cut_off)
-        run, second = train(store, FALLING, FIVE)
-        assert second.begun == [] and run.history["best_epoch"] == 2
-        assert len(run.history["epochs"]["loss"]) == 5
-        assert_same(run.load().get_weights(), first.ends_with[1])
-
     @pytest.mark.parametrize("stopped_at", [1, 3])
     @pytest.mark.parametrize("damage", ["latest.weights.h5", "training_metadata.json"])
     def test_half_a_backup_is_passed_over(self, store, stopped_at, damage):
@@ -335,36 +312,6 @@ class TestPlaces:
             assert found[f"epoch_{key}"] == expected
         (graph,) = (folder / "graph").iterdir()
         assert b"shared_dense" in graph.read_bytes()
-
-    def test_tensorboard_is_opened_by_the_programme_beside_python(
-        self, tmp_path, monkeypatch
-    ):
-        lines = []
-        shell = types.SimpleNamespace(run_line_magic=lambda *line: lines.append(line))
-        monkeypatch.setattr(boards.IPython, "get_ipython", lambda: shell)
-        monkeypatch.setattr(boards.sys, "executable", str(tmp_path / "python"))
-        monkeypatch.setenv("TENSORBOARD_BINARY", "")
-        monkeypatch.delenv("TENSORBOARD_BINARY")
-        boards.open_tensorboard(tmp_path)
-        assert "TENSORBOARD_BINARY" not in os.environ
-        (tmp_path / "tensorboard").touch()
-        boards.open_tensorboard(tmp_path)
-        assert os.environ["TENSORBOARD_BINARY"] == str(tmp_path / "tensorboard")
-        opened = [("load_ext", "tensorboard"), ("tensorboard", f"--logdir {tmp_path}")]
-        assert lines == 2 * opened
-
-    def test_a_file_is_whole_or_not_there(self, tmp_path):
-        path = tmp_path / "new" / "file.txt"
-        with pytest.raises(OSError, match="full"), runs.whole(path) as draft:
-            draft.write_text("half")
-            raise OSError("disk full")
-        assert not list(path.parent.iterdir())
-        for text in ("one", "other"):
-            with runs.whole(path) as draft:
-                draft.write_text(text)
-                assert draft.suffix == ".txt" and draft != path
-            assert path.read_text() == text
-        assert len(list(path.parent.iterdir())) == 1
 
 
 CHILD = """

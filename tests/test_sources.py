@@ -59,12 +59,6 @@ class TestLayouts:
         with pytest.raises(FileNotFoundError, match="^age_gender.csv is not there"):
             sources.find_source("auto", small_folder)
 
-    def test_kaggle_without_a_csv_of_pixels_is_passed_over(self, tmp_path, fake_kaggle):
-        (tmp_path / "download").mkdir()
-        (tmp_path / "download/notes.csv").write_text("a,b\n1,2\n")
-        fake_kaggle(tmp_path / "download")
-        assert sources.find_source("auto", tmp_path / "data").synthetic
-
     def test_the_sample_is_known_again_as_synthetic(self, data_folder):
         assert sources.find_source("folder", data_folder).synthetic
 
@@ -200,26 +194,6 @@ class TestPixelCsv:
         with pytest.raises(ValueError, match=f"pixels.csv {message}"):
             imported(rows.dropna(axis=1))
         assert not (tmp_path / "data/imported").exists()
-
-    def test_pixels_are_read_row_by_row(self):
-        numbers = np.arange(9) * 30
-        picture = sources.parse_pixels(" ".join(map(str, numbers)), side=3)
-        assert picture.dtype == np.uint8
-        assert picture.tolist() == numbers.reshape(3, 3).tolist()
-
-
-class TestWhatIsTheUsers:
-    @pytest.mark.parametrize("content", [None, "", "[]", '{"name": "my project"}'])
-    def test_a_folder_that_was_not_made_here_is_never_deleted(self, tmp_path, content):
-        folder = tmp_path / "synthetic"
-        folder.mkdir()
-        (folder / "thesis.txt").write_text("mine")
-        if content is not None:
-            (folder / "source.json").write_text(content)
-        with pytest.raises(ValueError, match="synthetic/ is in the way.*or move it"):
-            sources.find_source("sample", tmp_path)
-        assert (folder / "thesis.txt").read_text() == "mine"
-        assert [path.name for path in tmp_path.iterdir()] == ["synthetic"]
 
     def test_what_was_made_from_an_older_zip_is_made_anew(self, tmp_path):
         folder = sources.find_source("sample", tmp_path).folder
