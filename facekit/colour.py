@@ -1,6 +1,7 @@
 """Colour pictures and class folders as ``Dataset``: names, labels, sets, faults."""
 
 import concurrent.futures
+import dataclasses
 import pathlib
 import re
 
@@ -26,17 +27,15 @@ def find_pictures(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
     """
     folder = data_dir / "UTKFace"
     if choice != "sample" and folder.is_dir():
-        found = read_utkface(folder)
-        return found, f"UTKFace's colour pictures in {data_dir.name}/UTKFace"
+        return read_utkface(
+            folder
+        ), f"UTKFace's colour pictures in {data_dir.name}/UTKFace"
     source = sources.find_source(choice, data_dir)
     grey = dataset.load(source.folder, source.synthetic)
-    names = grey.table["img_name"]
-    table = grey.table.assign(
-        main_name=names, img_name=grey.table["split"] + "/" + names
-    )
+    table = grey.table.assign(main_name=grey.table["img_name"])
+    table["img_name"] = table["split"] + "/" + table["main_name"]
     name = f"{grey.name}-enlarged"
-    found = Dataset(table, grey.folder, grey.faults, name, grey.digest)
-    return found, (
+    return dataclasses.replace(grey, table=table, name=name, images=None), (
         f"{source.sentence}, enlarged from 48×48 grey levels: UTKFace's own pictures "
         f"would go into {data_dir.name}/UTKFace"
     )
@@ -50,14 +49,10 @@ def find_gender(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
     own = {"train": folder / "train", "val": folder / "test"}
     if choice != "sample" and all(map(has_class_folders, own.values())):
         parts = [read_class_folders(path, name) for name, path in own.items()]
-        tables = [
-            part.table.assign(
-                main_name=part.table["img_name"],
-                img_name=part.folder.name + "/" + part.table["img_name"],
-            )
-            for part in parts
-        ]
-        table = pd.concat(tables, ignore_index=True)
+        for part in parts:
+            part.table["main_name"] = part.table["img_name"]
+            part.table["img_name"] = f"{part.folder.name}/" + part.table["img_name"]
+        table = pd.concat([part.table for part in parts], ignore_index=True)
         faults = pd.concat([part.faults for part in parts], ignore_index=True)
         exact = labels.digest([part.digest for part in parts])
         found = Dataset(table, folder, faults, "own", exact)
@@ -101,19 +96,17 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
         else:
             rows.append((name, *map(int, parts.groups()[:3]), known[hashed], main_name))
     columns = ["img_name", *labels.LABELS, "split", "main_name"]
-    rows = pd.DataFrame(rows, columns=columns)
-    table, images, broken = _drop_broken(rows, folder)
+    found, images = _read(pd.DataFrame(rows, columns=columns), faults, folder)
     for split in labels.SPLITS:
-        if not (table["split"] == split).any():
+        if found.rows(split).empty:
             raise ValueError(
                 f"{folder.name} has no usable picture of the {split} set, named as "
                 "UTKFace names them: <age>_<gender>_<ethnicity>_<17 digits>.jpg. "
                 "Unpack the whole archive there."
             )
-    named = table.assign(img_name=table["main_name"])
+    named = found.table.assign(img_name=found.table["main_name"])
     name = "utkface" if dataset.is_utkface(named, images) else "own"
-    faults = make_faults(faults + broken)
-    return Dataset(table, folder, faults, name, _digest_files(table, folder))
+    return dataclasses.replace(found, name=name)
 
 
 def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
@@ -131,16 +124,14 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
             elif path.is_file():
                 faults.append((name, "file that is not an image", 0, False))
     table = pd.DataFrame(rows, columns=["img_name", "gender", "split"])
-    table, _, broken = _drop_broken(table, folder)
+    found, _ = _read(table.assign(age=np.nan, ethnicity=np.nan), faults, folder)
     for code, names in enumerate(CLASS_FOLDERS.values()):
-        if not (table["gender"] == code).any():
+        if not (found.table["gender"] == code).any():
             raise ValueError(
                 f"{folder.name} has no usable picture in a folder named "
                 f"{' or '.join(names)}."
             )
-    table = table.assign(age=np.nan, ethnicity=np.nan)
-    faults = make_faults(faults + broken)
-    return Dataset(table, folder, faults, "own", _digest_files(table, folder))
+    return found
 
 
 def halves(rows: pd.DataFrame) -> pd.Series:
@@ -152,23 +143,19 @@ def count_genders(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Count the gender labels of each set of rows."""
     table = []
     for name, rows in sets.items():
-        counts = [
-            int((rows["gender"] == code).sum()) for code in range(len(labels.GENDERS))
-        ]
-        shares = [f"{n:,} ({100 * n / len(rows):.1f} %)" for n in counts]
         row = {"Set": name.capitalize(), "Images": f"{len(rows):,}"}
-        table.append(row | dict(zip(labels.GENDERS, shares, strict=True)))
+        for code, gender in enumerate(labels.GENDERS):
+            count = (rows["gender"] == code).sum()
+            row[gender] = f"{count:,} ({100 * count / len(rows):.1f} %)"
+        table.append(row)
     return pd.DataFrame(table)
 
 
-def _digest_files(table, folder):
-    """Name a set of pictures by their names and sizes in bytes."""
-    names = sorted(table["img_name"])
-    return labels.digest([names, [(folder / name).stat().st_size for name in names]])
+def _read(rows, faults, folder):
+    """Pictures that decode, by name, as ``Dataset``; small and grey too.
 
-
-def _drop_broken(rows, folder):
-    """Sort pictures that decode by name; give them small and grey too, and faults."""
+    The digest is that of their names and sizes in bytes.
+    """
 
     def decode(name):
         try:
@@ -178,12 +165,13 @@ def _drop_broken(rows, folder):
         except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
             return None
 
+    rows = rows.sort_values("img_name")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        small = dict(
-            zip(rows["img_name"], pool.map(decode, rows["img_name"]), strict=True)
-        )
-    lost = [name for name, picture in small.items() if picture is None]
-    table = rows[~rows["img_name"].isin(lost)]
-    table = table.sort_values("img_name", ignore_index=True)
-    images = np.array([small[name] for name in table["img_name"]])
-    return table, images, [(name, "broken picture", 0, False) for name in lost]
+        small = pd.Series(list(pool.map(decode, rows["img_name"])), rows.index, object)
+    lost = rows["img_name"][small.isna()]
+    table = rows.drop(index=lost.index).reset_index(drop=True)
+    faults = make_faults(faults + [(name, "broken picture", 0, False) for name in lost])
+    names = table["img_name"].to_list()
+    digest = labels.digest([names, [(folder / name).stat().st_size for name in names]])
+    images = np.array(small.dropna().to_list())
+    return Dataset(table, folder, faults, "own", digest), images

@@ -2,8 +2,8 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
-import re
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ UTKFACE = {
     "test": (33.2, 0.477, 125.7, 59.7),
 }
 CLOSE = (0.2, 0.005, 3.0, 3.0)  # how far data that are UTKFace may lie from that
-FAULTS = ["img_name", "fault", "row", "used"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,52 +63,32 @@ def list_pictures(folder: pathlib.Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["img_name", "split"])
 
 
-def find_row_faults(given: pd.DataFrame, names: pd.Series) -> pd.Series:
-    """The first fault of each row, in words; missing where there is none.
-
-    ``names`` are those of the pictures that are there.
-    """
-    number = {label: pd.to_numeric(given[label], "coerce") for label in labels.LABELS}
+def find_faults(given: pd.DataFrame, files: pd.Series) -> list[tuple]:
+    """What is wrong with rows and names of files, as ``make_faults`` takes it."""
     name = given["img_name"].fillna("")
-    checks = {
+    numbers = [pd.to_numeric(given[label], "coerce") for label in labels.LABELS]
+    age, gender, ethnicity = numbers
+    checks = {  # the first that fits a row is told
         "no image name": name.str.strip() == "",
-        "image name that is a path": ~name.map(lambda text: pathlib.Path(text).name).eq(
-            name
-        ),
-        f"age not a whole number from 0 to {labels.AGES[-1]}": ~number["age"].isin(
-            labels.AGES
-        ),
-        "gender not 0 or 1": ~number["gender"].isin(range(len(labels.GENDERS))),
-        "ethnicity not 0 to 4": ~number["ethnicity"].isin(
-            range(len(labels.ETHNICITIES))
-        ),
+        "image name that is a path": name != name.map(os.path.basename),
+        f"age not a whole number from 0 to {labels.AGES[-1]}": ~age.isin(labels.AGES),
+        "gender not 0 or 1": ~gender.isin((0, 1)),
+        "ethnicity not 0 to 4": ~ethnicity.isin(range(5)),
         "image name used by an earlier row": name.duplicated(),
-        "row whose image is missing": ~name.isin(names),
+        "row whose image is missing": ~name.isin(files),
         "file that is not an image": ~name.str.lower().str.endswith(labels.PICTURES),
     }
-    fault = pd.Series(pd.NA, index=given.index, dtype="string")
-    for text, wrong in reversed(checks.items()):
-        fault[wrong] = text
-    return fault
+    fault = np.select([*checks.values()], [*checks], default="")
+    rows = np.flatnonzero(fault != "")
+    found = [(name[row], str(fault[row]), int(row) + 1, False) for row in rows]
+    twice, unknown = files[files.duplicated()], files[~files.isin(name)]
+    found += [(name, "image also in an earlier set", 0, False) for name in twice]
+    return found + [(name, "image without a row", 0, False) for name in unknown]
 
 
 def make_faults(rows: list[tuple]) -> pd.DataFrame:
     """Table of faults: ``img_name``, ``fault``, ``row`` of the CSV (or 0), ``used``."""
-    return pd.DataFrame(rows, columns=FAULTS)
-
-
-def find_faults(given: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
-    """List what is wrong with rows and files, by names and labels alone."""
-    fault = find_row_faults(given, files["img_name"]).dropna()
-    names = given["img_name"].fillna("")
-    found = [(names[row], text, row + 1, False) for row, text in fault.items()]
-    files = files["img_name"]
-    for text, wrong in (
-        ("image also in an earlier set", files.duplicated()),
-        ("image without a row", ~files.isin(names)),
-    ):
-        found += [(name, text, 0, False) for name in files[wrong]]
-    return make_faults(found)
+    return pd.DataFrame(rows, columns=["img_name", "fault", "row", "used"])
 
 
 def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
@@ -119,15 +98,14 @@ def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
     """
     given = read_labels(folder / "age_gender.csv")
     files = list_pictures(folder / "images")
-    faults = find_faults(given, files)
-    good = given.drop(index=faults["row"][faults["row"] > 0] - 1)
-    good = good.assign(
-        **{label: pd.to_numeric(good[label]).astype(int) for label in labels.LABELS}
-    )
+    faults = find_faults(given, files["img_name"])
+    good = given.drop(index=[row - 1 for _, _, row, _ in faults if row])
+    for label in labels.LABELS:
+        good[label] = pd.to_numeric(good[label]).astype(int)
     table = good.merge(files.drop_duplicates("img_name"), on="img_name")
     table = table.sort_values("img_name", ignore_index=True)
     images, seen = _read_images(table, folder / "images")
-    keep = ~table["img_name"].isin(seen.loc[~seen["used"].astype(bool), "img_name"])
+    keep = ~table["img_name"].isin([name for name, *_, used in seen if not used])
     table, images = table[keep].reset_index(drop=True), images[keep.to_numpy()]
     for split in labels.SPLITS:
         if not (table["split"] == split).any():
@@ -135,14 +113,10 @@ def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
                 f"No usable image is left in the {split} set: compare the names in "
                 "age_gender.csv with the files in images."
             )
-    found = [part for part in (faults, seen) if len(part)]
-    faults = pd.concat(found, ignore_index=True) if found else faults
-    name = "sample" if synthetic else "own"
-    if is_utkface(table, images):
-        name = "utkface"
-    exact = hashlib.sha256(table.to_csv(index=False).encode())
-    exact.update("".join(labels.digest_pictures(images)).encode())
-    digest = exact.hexdigest()[:6]
+    faults = make_faults(faults + seen)
+    name = "utkface" if is_utkface(table, images) else "sample" if synthetic else "own"
+    exact = table.to_csv(index=False) + "".join(labels.digest_pictures(images))
+    digest = hashlib.sha256(exact.encode()).hexdigest()[:6]
     return Dataset(table, folder / "images", faults, name, digest, images)
 
 
@@ -152,7 +126,8 @@ def is_utkface(table: pd.DataFrame, images: np.ndarray) -> bool:
     Single pictures may be missing or compressed anew; no set may be another.
     """
     known = labels.read_split_table()
-    if not covers(table["img_name"], table["split"], known):
+    same = table["img_name"].map(labels.hash_name).map(known) == table["split"]
+    if same.sum() < 0.99 * max(len(table), len(known)):
         return False
     for split, expected in UTKFACE.items():
         rows = (table["split"] == split).to_numpy()
@@ -163,29 +138,20 @@ def is_utkface(table: pd.DataFrame, images: np.ndarray) -> bool:
     return True
 
 
-def covers(names: pd.Series, splits: pd.Series, known: pd.Series) -> bool:
-    """Whether names are the known ones, in the known sets, to 99 % both ways."""
-    same = (names.map(labels.hash_name).map(known) == splits).sum()
-    return bool(same >= 0.99 * max(len(names), len(known)))
-
-
 def summarise_faults(faults: pd.DataFrame) -> pd.DataFrame:
     """Count each kind of fault, with its first example and what was done."""
     if faults.empty:
         return pd.DataFrame({"What is wrong": ["nothing"], "How many": [0]})
-    rows = []
-    for (fault, used), found in faults.groupby(["fault", "used"]):
-        first = found.iloc[0]
-        name = "`" + re.sub(r"(\d{8})\d{6,}", r"\1…", str(first["img_name"])) + "`"
-        rows.append(
-            {
-                "What is wrong": fault,
-                "How many": len(found),
-                "First": f"row {first['row']:,}" if first["row"] else name,
-                "What was done": "used" if used else "left out",
-            }
-        )
-    return pd.DataFrame(rows)
+    name = faults["img_name"].str.replace(r"(\d{8})\d{6,}", r"\1…", regex=True)
+    row = "row " + faults["row"].map("{:,}".format)
+    told = {
+        "What is wrong": faults["fault"],
+        "First": row.where(faults["row"] > 0, "`" + name + "`"),
+        "What was done": faults["used"].map({True: "used", False: "left out"}),
+    }
+    groups = pd.DataFrame(told).groupby(["What is wrong", "What was done"])["First"]
+    table = groups.agg(**{"How many": "size", "First": "first"}).reset_index()
+    return table[["What is wrong", "How many", "First", "What was done"]]
 
 
 def _read_images(table, folder):
@@ -203,4 +169,4 @@ def _read_images(table, folder):
             seen.append((name, f"resized to {labels.SIZE}×{labels.SIZE}", 0, True))
             grey = grey.resize((labels.SIZE, labels.SIZE), PIL.Image.Resampling.LANCZOS)
         images[position] = np.asarray(grey)
-    return images, make_faults(seen)
+    return images, seen

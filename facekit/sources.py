@@ -3,11 +3,11 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import socket
 import tempfile
-import zipfile
 
 import numpy as np
 import pandas as pd
@@ -34,16 +34,11 @@ def find_source(choice: str, data_dir: pathlib.Path, seed: int = 1) -> Source:
     ``choice`` is ``"auto"``, ``"folder"``, ``"csv"``, ``"kaggle"`` or ``"sample"``.
     Raises ValueError or FileNotFoundError with what to do where nothing fits.
     """
-    ways = {
-        "folder": lambda: _use_folder(data_dir),
-        "csv": lambda: _use_csv(data_dir, seed),
-        "kaggle": lambda: _use_kaggle(data_dir, seed),
-        "sample": lambda: _use_sample(data_dir),
-    }
+    ways = {"folder": _folder, "csv": _csv, "kaggle": _kaggle, "sample": _sample}
     if choice != "auto" and choice not in ways:
         raise ValueError(f"DATA is {choice!r}; use 'auto' or one of {list(ways)}.")
     for way in ways if choice == "auto" else [choice]:
-        if source := ways[way]():
+        if source := ways[way](data_dir, seed):
             return source
     raise FileNotFoundError(
         f"DATA is {choice!r}, but {data_dir.name}/ holds no such data: data/README.md "
@@ -95,9 +90,8 @@ def write_layout(
     """
     for split in labels.SPLITS:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
-    for image, name, split in zip(
-        images, table["img_name"], table["split"], strict=True
-    ):
+    rows = zip(images, table["img_name"], table["split"], strict=True)
+    for image, name, split in rows:
         if isinstance(split, str):
             path = folder / "images" / split / name
             PIL.Image.fromarray(image).save(path, quality=95)
@@ -135,15 +129,9 @@ def _has_pixels(path):
         return "pixels" in [name.strip(' "\r\n') for name in file.readline().split(",")]
 
 
-def _is_picture_name(name):
-    """Tell whether a name is a picture's, and no path."""
-    is_path = pathlib.Path(str(name)).name != name
-    return not is_path and name.lower().endswith(labels.PICTURES)
-
-
-def _import_pixel_csv(path, folder, seed):
-    """Write a CSV with pixels out into ``folder``, once for each file and seed."""
-    stat = path.stat()
+def _import_pixels(path, data_dir, seed):
+    """Write a CSV with pixels out into a folder, once for each file and seed."""
+    folder, stat = data_dir / "imported", path.stat()
     source = {"file": path.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
     source |= {"seed": seed}
     if _made_from(folder) == source:
@@ -152,9 +140,9 @@ def _import_pixel_csv(path, folder, seed):
     print(f"Writing the pictures of {len(given):,} rows of {path.name}, once")
     pixels = pd.read_csv(path, usecols=["pixels"], skipinitialspace=True)["pixels"]
     pixels = pixels.map(parse_pixels)
-    good = pixels.notna() & given["img_name"].notna()
-    good &= ~given["img_name"].duplicated()
-    good &= given["img_name"].map(_is_picture_name)
+    names = given["img_name"].fillna("")
+    good = pixels.notna() & ~names.duplicated() & (names == names.map(os.path.basename))
+    good &= names.str.lower().str.endswith(labels.PICTURES)
     for row in given.index[pixels.isna()][:5] + 1:
         print(f"Row {row} has no {labels.SIZE**2} pixels from 0 to 255: left out")
     if not good.any():
@@ -173,7 +161,7 @@ def _import_pixel_csv(path, folder, seed):
     return folder
 
 
-def _use_folder(data_dir):
+def _folder(data_dir, seed):
     """The assignment's folder, if it is there."""
     csv, pictures = data_dir / "age_gender.csv", data_dir / "images"
     if not pictures.is_dir() or not csv.exists():
@@ -188,16 +176,15 @@ def _use_folder(data_dir):
     return Source(data_dir, f"the folder {data_dir.name}/", "synthetic faces" in made)
 
 
-def _use_csv(data_dir, seed):
+def _csv(data_dir, seed):
     """A CSV with pixels, if one is there."""
-    for path in sorted(data_dir.glob("*.csv")):
-        if _has_pixels(path):
-            folder = _import_pixel_csv(path, data_dir / "imported", seed)
-            return Source(folder, f"the pixels in {data_dir.name}/{path.name}")
+    for path in filter(_has_pixels, sorted(data_dir.glob("*.csv"))):
+        sentence = f"the pixels in {data_dir.name}/{path.name}"
+        return Source(_import_pixels(path, data_dir, seed), sentence)
     return None
 
 
-def _use_kaggle(data_dir, seed):
+def _kaggle(data_dir, seed):
     """The public CSV with pixels, if Kaggle answers."""
     try:
         socket.create_connection(("www.kaggle.com", 443), timeout=3).close()
@@ -208,12 +195,12 @@ def _use_kaggle(data_dir, seed):
         print(f"Kaggle's data set {KAGGLE} is out of reach")
         return None
     for path in filter(_has_pixels, paths):
-        folder = _import_pixel_csv(path, data_dir / "imported", seed)
-        return Source(folder, f"Kaggle's data set {KAGGLE}")
+        sentence = f"Kaggle's data set {KAGGLE}"
+        return Source(_import_pixels(path, data_dir, seed), sentence)
     return None
 
 
-def _use_sample(data_dir):
+def _sample(data_dir, seed):
     """The embedded synthetic faces, unpacked once."""
     if not SAMPLE.exists():
         raise FileNotFoundError(
@@ -223,8 +210,7 @@ def _use_sample(data_dir):
     source = {"synthetic faces": SAMPLE.name, "bytes": SAMPLE.stat().st_size}
     if _made_from(folder) != source:
         with _made_anew(folder) as draft:
-            with zipfile.ZipFile(SAMPLE) as archive:
-                archive.extractall(draft)
+            shutil.unpack_archive(SAMPLE, draft)
             (draft / "source.json").write_text(json.dumps(source), encoding="utf-8")
     sentence = "the embedded sample: synthetic faces of people who do not exist"
     return Source(folder, sentence, synthetic=True)
