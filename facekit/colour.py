@@ -62,10 +62,8 @@ def find_gender(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
 
 def find_foreign(data_dir: pathlib.Path) -> Dataset | None:
     """The first folder of ``data_dir`` that holds class folders: another data set."""
-    for folder in sorted(data_dir.glob("*")):
-        if has_class_folders(folder):
-            return read_class_folders(folder, "foreign test")
-    return None
+    folder = next(filter(has_class_folders, sorted(data_dir.glob("*"))), None)
+    return read_class_folders(folder, "foreign test") if folder else None
 
 
 def has_class_folders(folder: pathlib.Path) -> bool:

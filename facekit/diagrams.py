@@ -11,20 +11,17 @@ OUTPUTS = ("years", "P(female)", "5 classes")
 def sharing():
     """Draw hard against soft parameter sharing (after Ruder 2017, figures 1 and 2)."""
     figure, (hard, soft) = panels(2, 5, 3.6)
-    for axis, title in (
-        (hard, "Hard sharing: the same weights"),
-        (soft, "Soft sharing: own weights, kept close by a penalty (dotted)"),
-    ):
+    hard.set_title("Hard sharing: the same weights")
+    soft.set_title("Soft sharing: own weights, kept close by a penalty (dotted)")
+    for axis in (hard, soft):
         axis.text(3.2, 5.2, "one picture", ha="center")
-        axis.set(xlim=(0, 6.4), ylim=(5.3, -0.2), title=title)
+        axis.set(xlim=(0, 6.4), ylim=(5.3, -0.2))
     _stack(hard, 0.9, 1.9, 4.6, ["shared layer"] * 3, "shared", upwards=True)
     for place, (task, output) in enumerate(zip(LABELS, OUTPUTS, strict=True)):
-        for axis, x, layers, top in (
-            (hard, 0.9 + 1.6 * place, 1, 0.9),
-            (soft, 0.3 + 2.1 * place, 4, 0.9),
-        ):
-            _stack(axis, x, top, 1.4, [f"{task} layer"] * layers, task, upwards=True)
-            _arrow(axis, (x + 0.7, top), (x + 0.7, 0.4))
+        columns = (hard, 0.9 + 1.6 * place, 1), (soft, 0.3 + 2.1 * place, 4)
+        for axis, x, layers in columns:
+            _stack(axis, x, 0.9, 1.4, [f"{task} layer"] * layers, task, upwards=True)
+            _arrow(axis, (x + 0.7, 0.9), (x + 0.7, 0.4))
             axis.text(x + 0.7, 0.3, output, ha="center")
         for row in range(3 * (place < 2)):
             ends = [(0.3 + 2.1 * place + dx, 2.2 + row) for dx in (1.4, 2.1)]
@@ -38,9 +35,8 @@ def architecture(model):
     for layer in model.layers[1:]:
         owner = layer.name.partition("_")[0]
         shape = " × ".join(map(str, layer.output.shape[1:]))
-        parts[owner if owner in LABELS else "shared"].append(
-            f"{type(layer).__name__}: {shape}"
-        )
+        text = f"{type(layer).__name__}: {shape}"
+        parts[owner if owner in LABELS else "shared"].append(text)
     trunk = parts.pop("shared")
     half = (len(trunk) + 1) // 2
     figure, (axis,) = panels(1, 10, 0.4 * half + 0.7)

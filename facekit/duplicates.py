@@ -2,7 +2,8 @@
 
 import numpy as np
 import pandas as pd
-import sklearn.neighbors
+import sklearn.preprocessing
+from sklearn.neighbors import NearestNeighbors
 
 from facekit import labels
 
@@ -82,17 +83,14 @@ def _standardise(images):
     half = images.shape[1] // 2
     small = images.reshape(-1, half, 2, half, 2).mean(axis=(2, 4), dtype="float32")
     small = small.reshape(len(images), -1)
-    small -= small.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(small, axis=1, keepdims=True)
-    return small / np.where(length > 0, length, 1)
+    return sklearn.preprocessing.normalize(small - small.mean(axis=1, keepdims=True))
 
 
 def _highest_correlation(vectors, inside):
     """Correlation of each vector with the nearest other one of those ``inside``."""
     count = min(2, len(inside))  # of neighbours: itself, and another
-    nearest = sklearn.neighbors.NearestNeighbors(n_neighbors=count, algorithm="brute")
-    nearest.fit(vectors[inside])
-    distance, place = nearest.kneighbors(vectors)
+    nearest = NearestNeighbors(n_neighbors=count, algorithm="brute")
+    distance, place = nearest.fit(vectors[inside]).kneighbors(vectors)
     itself = inside[place] == np.arange(len(vectors))[:, None]
     distance = np.where(itself, np.inf, distance).min(axis=1)
     there = vectors.any(axis=1) & np.isfinite(distance)  # not one grey level, not alone

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pandas as pd
-import sklearn.model_selection
+from sklearn.model_selection import StratifiedGroupKFold
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA, MODELS, LOGS = ROOT / "data", ROOT / "model", ROOT / "logs"
@@ -66,9 +66,7 @@ def assign_splits(
     if len(np.unique(digests[rest])) < FEWEST:
         return split
     gender = pd.to_numeric(table["gender"], "coerce").eq(1).to_numpy()
-    fifths = sklearn.model_selection.StratifiedGroupKFold(
-        5, shuffle=True, random_state=seed
-    )
+    fifths = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     for name in ("test", "val"):  # a fifth, then a fifth of what is left
         _, part = next(fifths.split(rest, gender[rest], digests[rest]))
         split[rest[part]] = name
@@ -78,9 +76,6 @@ def assign_splits(
 
 def validation_half(names: pd.Series) -> pd.Series:
     """``"select"`` or ``"held out"`` for each name, by its hash, once and for ever."""
-
-    def half(name):
-        first = hashlib.sha256(f"validation part of {name}".encode()).digest()[0]
-        return "select" if first % 2 else "held out"
-
-    return names.map(half)
+    texts = "validation part of " + names
+    first = texts.map(lambda text: hashlib.sha256(text.encode()).digest()[0])
+    return (first % 2).map({0: "held out", 1: "select"})

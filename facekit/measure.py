@@ -107,7 +107,7 @@ def fit_age_intervals(predictions: pd.DataFrame) -> dict[str, list[float]]:
     error = predictions["age"].to_numpy() - predicted
     starts = np.unique(np.quantile(predicted, np.arange(8) / 8).round(1))
     band = np.searchsorted(starts, predicted, side="right").clip(1)
-    tails = (1 - 0.9) / 2, (1 + 0.9) / 2
+    tails = (1 - 0.9) / 2, (1 + 0.9) / 2  # as they were shipped, to the last digit
     ends = [np.quantile(error[band == n + 1], tails) for n in range(len(starts))]
     low, high = np.round(ends, 2).T.tolist()
     return {"from": starts.tolist(), "low": low, "high": high}
@@ -160,7 +160,7 @@ def _measure(predictions, weights):
     result = {}
     for task, columns in PREDICTED_BY.items():
         missing = predictions[[task, *columns]].isna()
-        if not len(predictions) or missing.all().any():
+        if missing.all().any():  # of no rows, all are
             continue
         if missing.any(axis=None):
             raise ValueError(f"Some rows have no label or no prediction of {task}.")

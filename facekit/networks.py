@@ -7,6 +7,7 @@ import socket
 
 import keras
 import numpy as np
+from keras import layers
 
 HE = "he_normal"  # He et al., ICCV 2015
 
@@ -33,10 +34,8 @@ class Muon(keras.optimizers.Muon):
         self.assign_sub(variable, lr * keras.ops.reshape(step, shape))
 
 
-def warmup_cosine(
-    learning_rate: float, warmup_steps: int, steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Learning rate that rises linearly, then falls along a cosine to zero."""
+def warmup_cosine(learning_rate: float, warmup_steps: int, steps: int):
+    """Schedule: the learning rate rises linearly, then falls along a cosine to zero."""
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=learning_rate,
@@ -45,45 +44,30 @@ def warmup_cosine(
     )
 
 
-def without_bias_decay(
-    optimizer: keras.optimizers.Optimizer,
-) -> keras.optimizers.Optimizer:
-    """Let weight decay (Loshchilov & Hutter 2019) leave biases alone."""
+def without_bias_decay(optimizer):
+    """Let an optimizer's weight decay (Loshchilov & Hutter 2019) leave biases alone."""
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer
 
 
 def trunk(
-    inputs,
-    filters: tuple,
-    convolutions: tuple,
-    units: int,
-    dropout: float,
-    activation: str = "relu",
-    owner: str = "shared",
+    inputs, filters, convolutions, units, dropout, activation="relu", owner="shared"
 ):
     """Blocks of 3×3 convolutions and pooling, then a dense layer: ``(batch, units)``.
 
-    With the main network's numbers these are its shared layers, name by name.
+    ``filters`` and ``convolutions`` have a number for each block. With the main
+    network's numbers these are its shared layers, name by name.
     """
-    x = inputs
+    x, options = inputs, {"padding": "same", "kernel_initializer": HE}
     for block, (width, count) in enumerate(zip(filters, convolutions, strict=True), 1):
         for number in range(1, count + 1):
-            x = keras.layers.Conv2D(
-                width,
-                3,
-                padding="same",
-                activation=activation,
-                kernel_initializer=HE,
-                name=f"{owner}_conv{block}_{number}",
-            )(x)
-        x = keras.layers.MaxPooling2D(2, name=f"{owner}_pool{block}")(x)
-    x = keras.layers.Flatten(name=f"{owner}_flatten")(x)
-    x = keras.layers.Dropout(dropout, name=f"{owner}_dropout1")(x)
-    x = keras.layers.Dense(
-        units, activation="relu", kernel_initializer=HE, name=f"{owner}_dense"
-    )(x)
-    return keras.layers.Dropout(dropout, name=f"{owner}_dropout2")(x)
+            name = f"{owner}_conv{block}_{number}"
+            x = layers.Conv2D(width, 3, activation=activation, name=name, **options)(x)
+        x = layers.MaxPooling2D(2, name=f"{owner}_pool{block}")(x)
+    x = layers.Flatten(name=f"{owner}_flatten")(x)
+    x = layers.Dropout(dropout, name=f"{owner}_dropout1")(x)
+    x = layers.Dense(units, "relu", kernel_initializer=HE, name=f"{owner}_dense")(x)
+    return layers.Dropout(dropout, name=f"{owner}_dropout2")(x)
 
 
 def imagenet_features(
@@ -109,7 +93,7 @@ def imagenet_features(
     finally:
         socket.setdefaulttimeout(before)
     inputs = keras.Input((size, size, 3), name="image")
-    levels = keras.layers.Conv2D(3, 1, trainable=False, name="imagenet_levels")
+    levels = layers.Conv2D(3, 1, trainable=False, name="imagenet_levels")
     x = levels(inputs)  # to blue, green, red from 0 to 255, less ImageNet's means
     turned = 255 * np.eye(3)[::-1].reshape(1, 1, 3, 3)
     levels.set_weights([turned, -np.array([103.939, 116.779, 123.68])])

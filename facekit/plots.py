@@ -21,18 +21,14 @@ SET_COLOURS = {
     "test": "#cc79a7",
     "foreign test": "#000000",
 }
-LINES = {
-    "": ("--", "training"),
-    "val_": ("-", "validation"),
-}  # by prefix of a log's key
+LINES = {"": ("--", "training"), "val_": ("-", "validation")}  # by the key's prefix
 SERIES = ("#000000", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#999999")
 
 
 def style() -> None:
     """Set what all figures share; each is shown by ``report.show_figure``, once."""
-    plt.rcParams.update(
-        {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-    )
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("font", size=9)
     plt.ioff()
 
 
@@ -94,7 +90,8 @@ def points(figures: dict[str, dict[str, dict]], metrics, title: str, colours=Non
         axis.set(title=told.task, xlabel=told.axis, ylim=(len(figures) - 0.5, -0.5))
         axis.grid(axis="x", color="#eeeeee")
     if len(series) > 1:
-        axes[-1].legend(frameon=False)
+        names = axes[0].get_legend_handles_labels()
+        figure.legend(*names, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title)
     return figure
 
@@ -178,7 +175,9 @@ def _task_colour(key):
 def faces(images, titles: list[str], title: str, columns: int = 10):
     """Draw pictures ``(n, height, width)`` of grey levels (0 to 255), with titles."""
     rows = -(-len(images) // columns)
-    size = {"figsize": (columns, 0.35 + 1.35 * rows), "layout": "constrained"}
+    lines = 1 + max(text.count("\n") for text in titles)
+    size = {"figsize": (columns, 0.4 + (1 + 0.16 * lines) * rows)}
+    size["layout"] = "constrained"
     figure, axes = plt.subplots(rows, columns, squeeze=False, **size)
     for axis in axes.ravel():
         axis.axis("off")

@@ -174,22 +174,20 @@ def result_row(run: Run, title: str, split: str, predictions: pd.DataFrame) -> d
 
 def results_table(results: list[dict]) -> pd.DataFrame:
     """Rows of ``results.json`` as a table for people."""
-    rows = [
-        {
-            "Network": row["title"],
-            "Set": row["split"].replace("_", " ").replace("val", "validation"),
-            "Images": f"{row['n']:,}",
-        }
-        | {METRICS[key].title: format_metric(key, row) for key in HEADLINE}
-        | {
-            "Parameters": f"{row['parameters'] / 1e6:.2f} M",
-            "Training": f"{row['epochs']} epochs, {duration(row['train_seconds'])}"
-            + ", diverged" * row.get("diverged", False),
-        }
+    given = pd.DataFrame(results, columns=["title", "split", "parameters"])
+    sets = given["split"].str.replace("_", " ").str.replace("val", "validation")
+    table = {"Network": given["title"], "Set": sets}
+    table["Images"] = [f"{row['n']:,}" for row in results]
+    for key in HEADLINE:
+        if any(key in row for row in results):
+            table[METRICS[key].title] = [format_metric(key, row) for row in results]
+    table["Parameters"] = (given["parameters"] / 1e6).map("{:.2f} M".format)
+    table["Training"] = [
+        f"{row['epochs']} epochs, {duration(row['train_seconds'])}"
+        + ", diverged" * row.get("diverged", False)
         for row in results
     ]
-    frame = pd.DataFrame(rows)
-    return frame.loc[:, (frame != "–").any()] if len(frame) else frame
+    return pd.DataFrame(table)
 
 
 def write_results(

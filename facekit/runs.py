@@ -159,10 +159,6 @@ class Store:
             f"The network {name} is not there: run {self.notebook}.ipynb first."
         )
 
-    def missing(self, runs: dict) -> list[str]:
-        """Names of the trainings that are still to be done."""
-        return [name for name, one in runs.items() if self.find(name, one) is None]
-
     def fit_or_load(self, name: str, settings, build, fit, export=None) -> Run:
         """Load a training, or do it, or go on where it was cut off.
 

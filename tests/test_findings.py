@@ -99,16 +99,16 @@ def test_finding_01_what_is_announced_is_what_is_trained(
     own = train(store_of(whole, tmp_path))
     ship(store_of(whole, tmp_path), own)
     shutil.rmtree(tmp_path / "model/runs")
-    assert store_of(whole, tmp_path).missing({"sum": ONE}) == []
+    assert tiny.missing(store_of(whole, tmp_path), {"sum": ONE}) == []
     sorted(utkface.iterdir())[0].unlink()
     for folders in ((), ("gender/train", "gender/test")):
         for place in folders:
             class_folders(place)
         part, _ = colour.find_gender("auto", tmp_path)
         store = store_of(part, tmp_path)
-        assert part.name == "own" and store.missing({"sum": ONE}) == ["sum"]
+        assert part.name == "own" and tiny.missing(store, {"sum": ONE}) == ["sum"]
         assert train(store).trained_here
-        assert store.missing({"sum": ONE}) == [] and not train(store).trained_here
+        assert tiny.missing(store, {"sum": ONE}) == [] and not train(store).trained_here
 
 
 @pytest.fixture
@@ -390,7 +390,7 @@ def test_finding_08_a_training_tells_how_many_pictures_it_had(store, data, predi
     assert run.history["images"] == 48
     nothing = predicted[:0]
     assert report.result_row(run, "Quarter", "val", nothing)["train_images"] == 48
-    assert store.missing({"quarter": ONE, "half": ONE}) == ["half"]
+    assert tiny.missing(store, {"quarter": ONE, "half": ONE}) == ["half"]
 
 
 @by_notebook
@@ -447,8 +447,8 @@ def test_finding_11_a_disk_that_is_full_costs_nothing_that_was_whole(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
         patch.setattr(runs, "write_history", full)
         train(store)
-    assert store.missing({"sum": ONE}) == ["sum"]
-    assert train(store).load() and store.missing({"sum": ONE}) == []
+    assert tiny.missing(store, {"sum": ONE}) == ["sum"]
+    assert train(store).load() and tiny.missing(store, {"sum": ONE}) == []
 
     def predict():
         make = lambda model, rows: tiny.predict(model, rows, data)  # noqa: E731

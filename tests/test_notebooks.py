@@ -291,7 +291,7 @@ def test_the_readmes_picture_is_the_notebooks():
         for output in cell.outputs
         if "image/png" in output.get("data", {})
     ]
-    assert (ROOT / "model/synthetic_faces.png").read_bytes() in pictures
+    assert (ROOT / "model/errors_by_age.png").read_bytes() in pictures
 
 
 def test_no_real_names_are_shown():

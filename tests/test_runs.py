@@ -88,7 +88,9 @@ class TestFitOrLoad:
         assert face_store.find("mtl2", tiny.FACES) is None
         assert face_store.find("mtl", longer) is None
         assert others.find("mtl", tiny.FACES) is None
-        assert face_store.missing({"mtl": tiny.FACES, "longer": longer}) == ["longer"]
+        assert tiny.missing(face_store, {"mtl": tiny.FACES, "longer": longer}) == [
+            "longer"
+        ]
 
     @pytest.mark.parametrize(
         ("change", "same"),

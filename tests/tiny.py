@@ -84,6 +84,11 @@ def fit_on(data):
     return fit
 
 
+def missing(store, settings):
+    """Name the trainings that are still to be done, of settings by name."""
+    return [name for name, one in settings.items() if store.find(name, one) is None]
+
+
 def predict(model, rows, data):
     """Predict test pictures of a data set."""
     return predictions.predict(model, rows, flow_of(data, "test"))
