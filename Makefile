@@ -36,7 +36,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run one notebook, as HTML too, into logs/runs (RUN_TIME)
+run: $(VENV)/run.stamp  ## run one notebook, as HTML too, into logs/runs (3 minutes on the sample, 1 minute on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(call EXECUTE,$(NOTEBOOK))
@@ -44,11 +44,11 @@ run: $(VENV)/run.stamp  ## run one notebook, as HTML too, into logs/runs (RUN_TI
 	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
 	@echo "HTML:     $(OUT)/$(notdir $(NOTEBOOK:.ipynb=.html))"
 
-all: $(VENV)/run.stamp  ## run all notebooks, one after the other (ALL_TIME)
+all: $(VENV)/run.stamp  ## run all notebooks, one after the other (8 minutes on the sample, 3 on the real data)
 	$(ANNOUNCE)
 	@for notebook in $(NOTEBOOKS); do $(MAKE) --no-print-directory run NOTEBOOK=$$notebook || exit 1; done
 
-test: $(VENV)/dev.stamp  ## run the tests (TEST_TIME)
+test: $(VENV)/dev.stamp  ## run the tests (about 8 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest $(ARGS)
 
@@ -73,7 +73,7 @@ handin: $(VENV)/run.stamp  ## gender recognition's report and code as one zip fi
 	@$(ACTIVATE) python handin.py --group "$(GROUP)" --students "$(STUDENTS)" $(ARGS)
 
 # The committed outputs are those of a plain Run All of each notebook, without times.
-publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (PUBLISH_TIME)
+publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (6 minutes)
 	$(ANNOUNCE)
 	@$(MAKE) --no-print-directory all
 	@$(ACTIVATE) python -m facekit.publish
