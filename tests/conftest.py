@@ -16,6 +16,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 
@@ -245,3 +246,20 @@ def copy_run(trained, tmp_path):
     for ending in (".json", ".keras"):
         shutil.copyfile(trained.path(ending), folder / f"mtl-0a1b2c{ending}")
     return runs.Run("mtl", folder / "mtl-0a1b2c", trained.history)
+
+
+@pytest.fixture(scope="session")
+def make_shipped_store(tmp_path_factory):
+    """Make a notebook's store that knows of what is shipped alone, on UTKFace."""
+    from facekit import dataset, labels, runs
+
+    def make(notebook):
+        folder = tmp_path_factory.mktemp("shipped")
+        (folder / "utkface").mkdir()
+        place = folder / "utkface" / notebook
+        place.symlink_to(labels.MODELS / "utkface" / notebook)
+        table = pd.DataFrame({"img_name": [], "split": []})
+        data = dataset.Dataset(table, folder, table, "utkface", "0a1b2c")
+        return runs.Store(notebook, data, models=folder, logs=folder)
+
+    return make

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tiny
 from notebook_cells import ROOT, load_definitions
 
-from facekit import batches, colour, dataset, labels, measure, predictions, runs
+from facekit import batches, colour, labels, measure, predictions, runs
 
 PATH = "notebooks/age_subclassed.ipynb"
 SHIPPED = labels.MODELS / "utkface/age_subclassed"
@@ -60,14 +60,8 @@ def asked_for(notebook, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def shipped_store(tmp_path_factory):
-    """A store that knows of what is shipped alone, on UTKFace."""
-    folder = tmp_path_factory.mktemp("shipped")
-    (folder / "utkface").mkdir()
-    (folder / "utkface/age_subclassed").symlink_to(SHIPPED)
-    table = pd.DataFrame({"img_name": [], "split": []})
-    data = dataset.Dataset(table, folder, table, "utkface", "0a1b2c")
-    return runs.Store("age_subclassed", data, models=folder, logs=folder)
+def shipped_store(make_shipped_store):
+    return make_shipped_store("age_subclassed")
 
 
 def pictures(size, count=3):

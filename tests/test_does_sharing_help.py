@@ -12,7 +12,7 @@ import tensorflow as tf
 import tiny
 from notebook_cells import load_definitions
 
-from facekit import dataset, labels, measure, predictions, runs, sources
+from facekit import labels, measure, predictions, sources
 
 SHIPPED = labels.MODELS / "utkface/does_sharing_help"
 PARAMETERS = {"age": 634_186, "gender": 619_105, "ethnicity": 619_621}
@@ -191,14 +191,8 @@ class TestPredictionSeconds:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A store that knows of what is shipped alone, on the assignment's data."""
-    folder = tmp_path_factory.mktemp("shipped")
-    (folder / "utkface").mkdir()
-    (folder / "utkface/does_sharing_help").symlink_to(SHIPPED)
-    table = pd.DataFrame({"img_name": [], "split": []})
-    data = dataset.Dataset(table, folder, table, "utkface", "0a1b2c")
-    return runs.Store("does_sharing_help", data, models=folder, logs=folder)
+def store(make_shipped_store):
+    return make_shipped_store("does_sharing_help")
 
 
 class TestShipped:

@@ -12,7 +12,7 @@ import tiny
 from notebook_cells import ROOT, load_definitions
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-from facekit import colour, dataset, labels, measure, predictions, runs
+from facekit import colour, labels, measure, predictions, runs
 
 PATH = "notebooks/two_branches.ipynb"
 SHIPPED = labels.MODELS / "utkface/two_branches"
@@ -51,14 +51,8 @@ def asked_for(notebook, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def shipped_store(tmp_path_factory):
-    """A store that knows of what is shipped alone, on UTKFace."""
-    folder = tmp_path_factory.mktemp("shipped")
-    (folder / "utkface").mkdir()
-    (folder / "utkface/two_branches").symlink_to(SHIPPED)
-    table = pd.DataFrame({"img_name": [], "split": []})
-    data = dataset.Dataset(table, folder, table, "utkface", "0a1b2c")
-    return runs.Store("two_branches", data, models=folder, logs=folder)
+def shipped_store(make_shipped_store):
+    return make_shipped_store("two_branches")
 
 
 def pictures(size, count=3):
