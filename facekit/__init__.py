@@ -10,6 +10,9 @@ colour       colour pictures and class folders, as ``Dataset`` too
 batches      from a table to what Keras fits on
 networks     optimizer, shared trunk, pretrained networks
 measure      metrics with intervals, differences between networks
+calibration  whether stated probabilities are right
+groups       errors by what pictures were labelled as
+attention    what an answer depends on in the picture
 machine      what computes here, which commit, how long
 runs         a training is done once, resumed, kept, found again
 boards       TensorBoard's files
@@ -17,6 +20,7 @@ predictions  predictions are made once and kept; looks at a test set are logged
 report       tables and sentences
 plots        figures
 diagrams     drawings of networks
+gender       gender recognition: trials compared, faces framed anew
 publish      what the repository ships: ``python -m facekit.publish``
 """
 

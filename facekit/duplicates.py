@@ -1,5 +1,7 @@
 """The same picture twice: identical pixels, near-duplicates, and what labels say."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import sklearn.preprocessing
@@ -62,6 +64,25 @@ def conflicts(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
         "pictures": int(size[size > 1].sum()),
         "conflicting": int(several.any(axis=1).sum()),
     } | {label: int(several[label].sum()) for label in labels.LABELS}
+
+
+def conflicting_pairs(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Count groups of identical pictures by the two labels that contradict each other.
+
+    Of ages the difference is told; the most frequent conflicts come first.
+    """
+    names, rows = {"gender": labels.GENDERS, "ethnicity": labels.ETHNICITIES}, []
+    spans = {1: "1 or 2", 3: "3 to 5", 6: "6 to 10", 11: "more than 10"}
+    for _, group in table.groupby(found["digest"].to_numpy()):
+        years = int(np.ptp(group["age"]))
+        texts = [text for least, text in spans.items() if years >= least]
+        rows += [("age", f"{text} years apart") for text in texts[-1:]]
+        for label, words in names.items():
+            codes = itertools.combinations(sorted(group[label].unique()), 2)
+            rows += [(label, f"{words[a]} and {words[b]}") for a, b in codes]
+    heading = ["Label", "The same picture, labelled"]
+    counts = pd.DataFrame(rows, columns=heading).value_counts()
+    return counts.rename("Groups of pictures").reset_index()
 
 
 def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:

@@ -75,6 +75,19 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return float(np.mean(values)), *map(float, np.percentile(means, [2.5, 97.5]))
 
 
+def by_group(values: pd.Series, groups) -> pd.DataFrame:
+    """Per group: ``n``, and ``mean``, ``low``, ``high`` of ``values`` (95 % interval).
+
+    ``groups`` is what ``Series.groupby`` takes; groups without a value are left out.
+    """
+    found = {
+        name: (len(part), *mean_interval(part.to_numpy("float32")))
+        for name, part in values.groupby(groups, observed=True)
+    }
+    columns = ["n", "mean", "low", "high"]
+    return pd.DataFrame([*found.values()], pd.Index([*found]), columns)
+
+
 def constant_guess(predictions: pd.DataFrame, train: pd.DataFrame) -> pd.DataFrame:
     """The training set's median age and most frequent labels for every image."""
     frequent = train["ethnicity"].mode()[0]

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from facekit.labels import AGES
+
 HE = "he_normal"  # He et al., ICCV 2015
 
 
@@ -68,6 +70,28 @@ def trunk(
     x = layers.Dropout(dropout, name=f"{owner}_dropout1")(x)
     x = layers.Dense(units, "relu", kernel_initializer=HE, name=f"{owner}_dense")(x)
     return layers.Dropout(dropout, name=f"{owner}_dropout2")(x)
+
+
+def task_head(features, task: str) -> dict:
+    """The main network's layers for one task: its outputs by name.
+
+    The age, ``(batch, 1)`` years, is the mean of ``age_distribution``, a softmax over
+    the ages 0 to 116 (Rothe et al. 2018), which a fixed layer computes.
+    """
+    options = {"kernel_initializer": HE, "name": f"{task}_dense"}
+    y = layers.Dense(128, "relu", **options)(features)
+    if task == "gender":
+        return {task: layers.Dense(1, "sigmoid", dtype="float32", name=task)(y)}
+    if task == "ethnicity":
+        return {task: layers.Dense(5, "softmax", dtype="float32", name=task)(y)}
+    shares = layers.Dense(
+        len(AGES), "softmax", dtype="float32", name="age_distribution"
+    )
+    fixed = {"use_bias": False, "trainable": False, "dtype": "float32", "name": "age"}
+    mean, shares = layers.Dense(1, **fixed), shares(y)
+    outputs = {"age": mean(shares), "age_distribution": shares}
+    mean.set_weights([AGES.reshape(-1, 1)])
+    return outputs
 
 
 def imagenet_features(

@@ -1,5 +1,8 @@
 """Figures: the same colours for the same thing throughout (Okabe & Ito)."""
 
+import itertools
+
+import matplotlib.colors
 import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
@@ -39,17 +42,28 @@ def panels(count: int, width: float = 3.4, height: float = 3.0, **options):
     return figure, axes[0]
 
 
-def curves(histories: dict[str, dict], keys: dict[str, str], title: str = ""):
+def grid(rows: int, columns: int, width: float, height: float):
+    """A figure with rows of panels of that size (inches), and their axes."""
+    size = {"figsize": (width * columns, height * rows), "layout": "constrained"}
+    return plt.subplots(rows, columns, squeeze=False, **size)
+
+
+def curves(histories: dict[str, dict], keys: dict[str, str], title="", apart=False):
     """Learning curves, a panel for each of ``keys`` (log's key: title).
 
     One history: training dashed, validation solid, best epoch dotted. Several: a colour
-    each. Metrics are written in their unit, losses as they are.
+    each, or with ``apart`` a panel each. Metrics are written in their unit, losses as
+    they are.
     """
-    figure, axes = panels(len(keys))
-    several = len(histories) > 1
-    for axis, (key, heading) in zip(axes, keys.items(), strict=True):
+    drawn = [(key, heading, histories) for key, heading in keys.items()]
+    if apart:
+        pasts = histories.items()
+        drawn = [(key, name, {name: past}) for key in keys for name, past in pasts]
+    figure, axes = panels(len(drawn), 2.6 if apart else 3.4, sharey=apart)
+    several = len(histories) > 1 and not apart
+    for axis, (key, heading, shown) in zip(axes, drawn, strict=True):
         told = METRICS.get(key, Metric("", "loss", "", 1))
-        for place, (name, history) in enumerate(histories.items()):
+        for place, (name, history) in enumerate(shown.items()):
             colour = SERIES[place] if several else _task_colour(key)
             for prefix, (line, side) in LINES.items():
                 values = told.factor * np.array(history["epochs"][prefix + key])
@@ -60,6 +74,8 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title: str = ""):
                 best = history["best_epoch"]
                 axis.axvline(best, color="grey", linestyle=":", label="best epoch")
         axis.set(title=heading, xlabel="epoch", ylabel=told.axis)
+        if apart:
+            axis.label_outer()
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     note = "dashed: training, solid: validation" if several else None
     axes[-1].legend(frameon=False, title=note)
@@ -123,37 +139,55 @@ def both_confusions(predictions: pd.DataFrame, title: str):
 
 
 def roc(axis, sides: dict[str, tuple], title: str, colours=None) -> None:
-    """Draw ROC curves of ``name: (true, score)`` with their areas."""
+    """Draw ROC curves of ``name: (true, score)`` with their areas.
+
+    False positives are on a logarithmic axis: good curves lie apart where few are.
+    """
     colours = colours or dict(zip(sides, SERIES, strict=False))
+    lines = itertools.cycle(("-", "--", "-.", (0, (1, 1))))
     for name, (true, score) in sides.items():
         if len(np.unique(true)) < 2:
             continue
         area = sklearn.metrics.roc_auc_score(true, score)
         rates = sklearn.metrics.roc_curve(true, score)[:2]
-        axis.plot(*rates, label=f"{name}: AUC {area:.3f}", color=colours[name])
-    axis.plot([0, 1], [0, 1], ":", color="grey")
+        style = {"color": colours[name], "linestyle": next(lines)}
+        axis.plot(*rates, label=f"{name}: AUC {area:.3f}", **style)
+    chance = np.geomspace(1e-3, 1, 50)
+    axis.plot(chance, chance, color="grey", linewidth=0.8)
     axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
-    axis.legend(frameon=False, loc="lower right")
+    axis.set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.02))
+    axis.xaxis.set_major_formatter("{x:g}")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 3.6}
+    axis.legend(frameon=False, **below)
 
 
-def ages_predicted(axis, predictions: pd.DataFrame, title: str) -> None:
-    """Draw predicted against true age as a heat map, answers below zero included."""
-    predicted = predictions["age_predicted"]
-    lowest = min(0, 2 * np.floor(predicted.min() / 2))
-    edges = np.arange(0, 119, 2), np.arange(lowest, 119, 2)
-    pair = predictions["age"], predicted
-    *_, image = axis.hist2d(*pair, edges, cmap="Blues", norm="symlog", vmin=0)
+def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
+    """Draw predicted against true age as heat maps: a panel each, all on one scale.
+
+    The whole range of the answers is shown; what is below zero lies on grey.
+    """
+    pairs = [(table["age"], table["age_predicted"]) for table in tables.values()]
+    lowest = min(0, *(2 * np.floor(predicted.min() / 2) for _, predicted in pairs))
+    highest = max(117, *(predicted.max() for _, predicted in pairs))
+    edges = np.arange(0, 119, 2), np.arange(lowest, highest + 2, 2)
+    most = max(np.histogram2d(*pair, edges)[0].max() for pair in pairs)
+    style = {"cmap": "Blues", "cmin": 1}
+    style["norm"] = matplotlib.colors.SymLogNorm(1, vmin=0, vmax=most)
+    for axis, name, pair in zip(axes, tables, pairs, strict=True):
+        axis.axhspan(lowest, 0, color="#e6e6e6", zorder=0)
+        *_, image = axis.hist2d(*pair, edges, **style)
+        axis.plot([0, 117], [0, 117], ":", color="black")
+        axis.set(title=name, xlabel="true age (years)")
+    axes[0].set_ylabel("predicted age (years)")
     ticks = matplotlib.ticker.FixedLocator([0, 1, 10, 100, 1000])
-    bar = axis.figure.colorbar(image, ax=axis, ticks=ticks, format="%d")
+    bar = axes[0].figure.colorbar(image, ax=axes, ticks=ticks, format="%d")
     bar.set_label("people per 2 × 2 years")
-    axis.plot([0, 117], [0, 117], ":", color="black")
-    axis.set(title=title, xlabel="true age (years)", ylabel="predicted age (years)")
 
 
 def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
     """Predicted against true age, and the error by band of true age."""
     figure, (left, right) = panels(2, 5.2, 4)
-    ages_predicted(left, predictions, "Predicted against true age")
+    ages_predicted([left], {"Predicted against true age": predictions})
     ends = np.abs([bands["low"] - bands["mae"], bands["high"] - bands["mae"]])
     style = {"color": TASK_COLOURS["age"], "capsize": 3, "label": "MAE, 95 % interval"}
     right.bar(bands["band"], bands["mae"], yerr=ends, **style)
@@ -165,6 +199,42 @@ def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
     right.legend(frameon=False)
     figure.suptitle(title)
     return figure
+
+
+def heat_map(axis, values: pd.DataFrame, texts: pd.DataFrame, key: str) -> None:
+    """Draw a table of numbers in shades of the colour of a task; nan is grey."""
+    shades = matplotlib.colors.LinearSegmentedColormap.from_list(
+        key, ["white", _task_colour(key)]
+    ).with_extremes(bad="#dddddd")
+    numbers, most = values.to_numpy(), np.nanmax(values)
+    axis.imshow(numbers, cmap=shades, vmin=0, vmax=most, aspect="auto")
+    axis.set_xticks(range(len(values.columns)), values.columns)
+    axis.set_yticks(range(len(values)), values.index)
+    dark = numbers > 0.6 * most
+    for (row, column), text in np.ndenumerate(texts):
+        style = {"color": "white" if dark[row, column] else "black", "fontsize": 8}
+        axis.text(column, row, text, ha="center", va="center", **style)
+
+
+def calibration(axis, curves: dict[str, pd.DataFrame], title: str, colour: str) -> None:
+    """Draw stated probability against share of right answers, a curve each."""
+    axis.plot([0, 1], [0, 1], ":", color="grey", label="perfect")
+    for (name, curve), line in zip(curves.items(), ("o--", "s-"), strict=False):
+        style = {"color": colour, "markersize": 4, "label": name}
+        axis.plot(curve["stated"], curve["right"], line, **style)
+    least = min(curve[["stated", "right"]].min().min() for curve in curves.values())
+    axis.set(title=title, xlabel="stated probability", ylabel="share of right answers")
+    axis.set(xlim=(least - 0.02, 1.01), ylim=(least - 0.02, 1.01))
+    axis.legend(frameon=False)
+
+
+def map_over(axis, picture: np.ndarray, values: np.ndarray, title: str) -> None:
+    """Draw a coarse map, bright where it is large, over a picture of grey levels."""
+    ends = (-0.5, picture.shape[1] - 0.5, picture.shape[0] - 0.5, -0.5)
+    axis.imshow(picture, cmap="gray", extent=ends)
+    style = {"cmap": "viridis", "alpha": 0.5, "interpolation": "bicubic"}
+    axis.imshow(values, extent=ends, **style)
+    axis.set_title(title, fontsize=8)
 
 
 def _task_colour(key):

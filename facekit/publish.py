@@ -23,6 +23,7 @@ from facekit.runs import Run
 WEIGHTS = {  # networks whose weights are shipped, by notebook
     "assignment_2": ["mtl", "run1", "run2", "run3", "run4", "run5"],
     "does_sharing_help": [],
+    "who_is_it_wrong_about": [],
     "gender_recognition": ["gender_baseline", "gender_improved", "gender_mtl_transfer"],
     "two_branches": ["age_gender_A"],
     "age_subclassed": ["age_subclassed"],
@@ -59,6 +60,8 @@ def main(models: pathlib.Path = MODELS, readme: pathlib.Path = ROOT / "README.md
         for notebook, model, split in FIRST.values()
         if not _rows(found[notebook][0].get("results", []), model, split)
     ]
+    groups = found["who_is_it_wrong_about"][0].get("card")
+    problems += ["who_is_it_wrong_about: no tables for the model card"] * (not groups)
     if problems:
         sys.exit("Nothing was published:\n" + "\n".join(problems))
     for notebook, (results, stems) in found.items():
@@ -67,7 +70,7 @@ def main(models: pathlib.Path = MODELS, readme: pathlib.Path = ROOT / "README.md
     results = {name: part["results"] for name, (part, _) in found.items()}
     history = json.loads((models / "utkface/assignment_2/mtl.json").read_text())
     card = models / "utkface" / "README.md"
-    card.write_text(_make_card(history, results), encoding="utf-8")
+    card.write_text(_make_card(history, results, groups), encoding="utf-8")
     _write_readme(readme, results)
     print(f"{sum(map(len, results.values()))} rows of results are published.")
 
@@ -147,8 +150,11 @@ def _copy_boards(stems):
             shutil.copyfile(path, kept)
 
 
-def _make_card(history, results):
-    """The model card of the main network, and what else is shipped."""
+def _make_card(history, results, groups):
+    """The model card of the main network, and what else is shipped.
+
+    ``groups``: by heading, the tables of ``who_is_it_wrong_about.ipynb``.
+    """
     tested = [
         (notebook, row)
         for notebook, rows in results.items()
@@ -163,6 +169,7 @@ def _make_card(history, results):
         count=len(history["epochs"]["loss"]),
         time=duration(history["seconds"]),
         results=as_markdown(results_table(main_rows)),
+        groups="\n\n".join(f"### {name}\n\n{part}" for name, part in groups.items()),
         others=as_markdown(results_table(others)),
     )
 

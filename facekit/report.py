@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import pathlib
+import re
 
 import IPython.display
 import matplotlib.pyplot as plt
@@ -53,6 +55,7 @@ METRICS = {
 def as_markdown(frame: pd.DataFrame) -> str:
     """A table as markdown, the same under every version of tabulate."""
     aligned = ["right" if kind.kind in "iuf" else "left" for kind in frame.dtypes]
+    aligned = aligned if len(frame) else None  # tabulate aligns no empty table
     return frame.to_markdown(index=False, colalign=aligned, disable_numparse=True)
 
 
@@ -190,19 +193,36 @@ def results_table(results: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def read_lab_log(path: pathlib.Path) -> pd.DataFrame:
+    """Runs of the lab log's tables, by name: ``prediction`` and ``HEADLINE`` (in %)."""
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 6 and re.fullmatch(r"[\d.]+ / [\d.]+ / [\d.]+", cells[3]):
+            found = map(float, cells[3].split(" / "))
+            row = {"prediction": cells[2]} | dict(zip(HEADLINE, found, strict=True))
+            rows[cells[0].replace("`", "")] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def write_results(
-    store: Store, runs: list[Run], rows: list[dict], intervals: dict | None = None
+    store: Store,
+    runs: list[Run],
+    rows: list[dict],
+    intervals: dict | None = None,
+    card: dict[str, str] | None = None,
 ) -> str:
     """Keep a notebook's results where ``facekit.publish`` finds them; say how many.
 
     ``intervals``: by network, what ``fit_age_intervals`` gives; for ``predict.py``.
+    ``card``: by heading, tables in markdown for the model card.
     """
     told = {
         "data": store.data.name,
         "runs": {run.name: run.history["digest"] for run in runs},
         "age_intervals": intervals or {},
         "results": rows,
-    }
+    } | ({"card": card} if card else {})
     with whole(store.folder / "results.json") as path:
         path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     place = store.folder.relative_to(store.models.parent).as_posix()

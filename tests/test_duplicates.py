@@ -133,3 +133,24 @@ class TestDisagreement:
         assert groups.empty and list(groups) == list(labels.LABELS)
         table, found, _ = audit_of(map(texture, range(6)), ["train", "val", "test"] * 2)
         assert set(duplicates.conflicts(table, found).values()) == {0}
+
+
+def test_labels_that_contradict_each_other_are_counted_by_pair():
+    digest = list("aabbcccdd")
+    table = pd.DataFrame({"age": 30, "gender": 0, "ethnicity": 0}, index=digest)
+    table["gender"] = [0, 1, 1, 0, 0, 0, 0, 0, 0]
+    table["ethnicity"] = [0, 0, 2, 2, 4, 0, 2, 1, 1]
+    table["age"] = [30, 31, 30, 41, 30, 30, 30, 30, 30]
+    found = pd.DataFrame({"digest": digest})
+    counts = duplicates.conflicting_pairs(table, found)
+    told = {tuple(row[:2]): row[2] for row in counts.to_numpy().tolist()}
+    assert told == {
+        ("gender", "male and female"): 2,
+        ("age", "1 or 2 years apart"): 1,
+        ("age", "more than 10 years apart"): 1,
+        ("ethnicity", "White and Asian"): 1,
+        ("ethnicity", "White and Other"): 1,
+        ("ethnicity", "Asian and Other"): 1,
+    }
+    assert counts.iloc[0, 2] == 2  # the most frequent one first
+    assert duplicates.conflicting_pairs(table.iloc[7:], found.iloc[7:]).empty

@@ -131,7 +131,7 @@ def maintainer(tmp_path, trained, predicted, monkeypatch):
             for ending in (".keras", "_test.npz"):
                 (folder / f"{name}-aaaaaa{ending}").write_text(f"new {name}")
         told = {"data": "utkface", "runs": dict.fromkeys(names, "aaaaaa")}
-        told |= {"results": rows, "age_intervals": {}}
+        told |= {"results": rows, "age_intervals": {}, "card": {"By label": "| x |"}}
         (folder / "results.json").write_text(json.dumps(told))
         shipped = models / "utkface" / notebook
         shipped.mkdir(parents=True)
@@ -161,7 +161,8 @@ def test_finding_02_publishing_replaces_all_of_the_old_and_nothing_by_halves(
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("# Title") and readme.endswith("The end.")
     assert "old" not in readme and "| A network" in readme
-    assert "583 parameters" in (shipped / "README.md").read_text()
+    card = (shipped / "README.md").read_text()
+    assert "583 parameters" in card and "### By label\n\n| x |" in card
     before = content_of(shipped)
     publish.main(maintainer, tmp_path / "README.md")
     assert content_of(shipped) == before
@@ -169,6 +170,7 @@ def test_finding_02_publishing_replaces_all_of_the_old_and_nothing_by_halves(
 
 
 GENDER = "runs/utkface-0a1b2c/gender_recognition"
+GROUPS = "runs/utkface-0a1b2c/who_is_it_wrong_about"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +199,12 @@ GENDER = "runs/utkface-0a1b2c/gender_recognition"
                 '{"digest": "aaaaaa", "data": "utkface-enlarged"}'
             ),
             "the training gender_improved on UTKFace is not there",
+        ),
+        "no tables by group": (
+            lambda m: (m / GROUPS / "results.json").write_text(
+                (m / GROUPS / "results.json").read_text().replace('"card"', '"other"')
+            ),
+            "who_is_it_wrong_about: no tables for the model card",
         ),
         "no place in the README": (
             lambda m: (m.parent / "README.md").write_text("# Title"),

@@ -3,6 +3,7 @@
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from facekit import diagrams, labels, measure, networks, plots
@@ -128,3 +129,39 @@ def test_the_architecture_shows_every_layer_in_its_colour():
     colours = {patch.get_facecolor() for patch in axis.patches if patch.get_width() > 1}
     assert len(colours) == 4
     axis.figure.canvas.draw()
+
+
+def test_a_heat_map_writes_every_cell_and_leaves_gaps_grey():
+    values = pd.DataFrame({"young": [1.0, np.nan], "old": [4.0, 2.0]}, ["a", "b"])
+    texts = pd.DataFrame({"young": ["1.0", "n = 3"], "old": ["4.0", "2.0"]}, ["a", "b"])
+    figure, (axis,) = plots.panels(1)
+    plots.heat_map(axis, values, texts, "age")
+    axis.set(title="Age", xlabel="band")
+    figure.suptitle("Groups")
+    check(figure, 1)
+    assert sorted(texts_of(axis)) == ["1.0", "2.0", "4.0", "n = 3"]
+    shades = axis.images[0].cmap(axis.images[0].norm(axis.images[0].get_array()))
+    assert np.ptp(shades[1, 0][:3]) == 0  # grey
+    assert shades[0, 1].tolist() != shades[1, 1].tolist()
+
+
+def test_calibration_is_drawn_against_the_diagonal():
+    curve = pd.DataFrame({"stated": [0.5, 0.9], "right": [0.4, 0.8], "n": [5, 5]})
+    figure, (axis,) = plots.panels(1)
+    plots.calibration(axis, {"as it is": curve, "softer": curve}, "Gender", "red")
+    figure.suptitle("Calibration")
+    check(figure, 1)
+    perfect, drawn, _ = axis.lines
+    assert perfect.get_xdata() == perfect.get_ydata()
+    assert drawn.get_ydata().tolist() == [0.4, 0.8]
+    low, high = axis.get_ylim()
+    assert low < 0.4 and high > 0.8 and axis.get_xlim() == (low, high)
+
+
+def test_a_map_lies_over_the_whole_picture():
+    figure, axes = plots.grid(1, 2, 2, 2)
+    plots.map_over(axes[0, 0], np.ones((48, 48)), np.eye(6), "Group")
+    figure.canvas.draw()
+    below, above = axes[0, 0].images
+    assert below.get_extent() == above.get_extent()
+    assert axes[0, 0].get_title() == "Group" and axes.shape == (1, 2)

@@ -1,0 +1,60 @@
+"""Whether stated probabilities are right: reliability, its error, a temperature."""
+
+import numpy as np
+import pandas as pd
+import scipy.optimize
+
+from facekit.measure import SEED, mean_interval
+
+
+def reliability(stated: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Mean ``stated`` probability and share ``right`` in bins of equally many answers.
+
+    Both are ``(n,)``: the probability of the answer given, and whether it was right.
+    """
+    parts = np.array_split(np.argsort(stated, kind="stable"), bins)
+    rows = [(stated[part].mean(), right[part].mean(), len(part)) for part in parts]
+    return pd.DataFrame(rows, columns=["stated", "right", "n"])
+
+
+def expected_error(stated: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error (Naeini et al. 2015), with bins of equally many."""
+    table = reliability(stated, np.asarray(right, float), bins)
+    gaps = (table["stated"] - table["right"]).abs()
+    return float(np.average(gaps, weights=table["n"]))
+
+
+def chance_error(stated: np.ndarray, draws: int = 500) -> float:
+    """Calibration error below which 95 % of perfectly calibrated networks stay.
+
+    Answers are drawn right with their stated probability (Bröcker & Smith 2007).
+    """
+    right = np.random.default_rng(SEED).random((draws, len(stated))) < stated
+    return float(np.percentile([expected_error(stated, r) for r in right], 95))
+
+
+def with_temperature(shares: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities ``(n, classes)``, softened by a temperature above 1."""
+    logits = np.log(np.clip(shares.astype("float64"), 1e-12, 1)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(shares: np.ndarray, classes: np.ndarray) -> float:
+    """The temperature with the smallest cross-entropy (Guo et al. 2017)."""
+    rows = np.arange(len(classes))
+
+    def loss(temperature):
+        return -np.log(with_temperature(shares, temperature)[rows, classes]).mean()
+
+    return float(scipy.optimize.minimize_scalar(loss, bounds=(0.3, 5.0)).x)
+
+
+def judge(stated: np.ndarray, right: np.ndarray) -> dict[str, str]:
+    """By how much what is stated is above what is right, and the calibration error."""
+    over = "{:+.1f} ({:+.1f} to {:+.1f})".format(*mean_interval(100 * (stated - right)))
+    return {
+        "Stated − right (points)": over.replace("-", "−"),
+        "Calibration error (%)": f"{100 * expected_error(stated, right):.1f}",
+        "By chance up to (%)": f"{100 * chance_error(stated):.1f}",
+    }

@@ -1,0 +1,147 @@
+"""Errors by group: what pictures were labelled as, how well each group is served."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from facekit.labels import ETHNICITIES, GENDERS
+from facekit.measure import by_group
+
+ERRORS = {  # headings of the errors of a picture, by task
+    "age": "Age error (years)",
+    "gender": "Gender errors (%)",
+    "ethnicity": "Ethnicity errors (%)",
+}
+STARTS = (0, 10, 30, 50)  # years at which age bands begin
+BANDS = ("0–9", "10–29", "30–49", "50 and over")
+NAMES = {"Gender": GENDERS, "Ethnicity": ETHNICITIES, "Age": BANDS}
+FEWEST = 30  # pictures of a group that is evaluated
+
+
+def number(labels: dict | pd.DataFrame) -> np.ndarray:
+    """Number from 0 to 39 of the group that each picture's three labels make."""
+    band = np.digitize(labels["age"], STARTS) - 1
+    codes = [np.asarray(labels[key], int) for key in ("gender", "ethnicity")]
+    return np.ravel_multi_index((*codes, band), [len(part) for part in NAMES.values()])
+
+
+def name(rows: pd.DataFrame) -> pd.DataFrame:
+    """``Gender``, ``Ethnicity`` and ``Age`` (band) of each row, in words, ordered."""
+    codes = np.unravel_index(number(rows), [len(part) for part in NAMES.values()])
+    kinds = zip(codes, NAMES.items(), strict=True)
+    named = {key: pd.Categorical.from_codes(code, [*v]) for code, (key, v) in kinds}
+    return pd.DataFrame(named, index=rows.index)
+
+
+def phrase(group: tuple[str, str, str]) -> str:
+    """A group in words, such as ``"Asian, female, 0–9"``."""
+    return "{1}, {0}, {2}".format(*group)
+
+
+def errors_of(view: pd.DataFrame) -> pd.DataFrame:
+    """Each picture's errors: years; 100 where a label was missed (means are in %)."""
+    named = view[list(ETHNICITIES)].to_numpy().argmax(axis=1)
+    female = view["gender_probability"] >= 0.5
+    missed = {"gender": female != (view["gender"] == 1)}
+    missed["ethnicity"] = named != view["ethnicity"]
+    years = (view["age_predicted"] - view["age"]).abs()
+    return pd.DataFrame({"age": years} | {key: 100.0 * x for key, x in missed.items()})
+
+
+def means(errors: pd.DataFrame, groups: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For each task what ``measure.by_group`` gives for the groups of all labels."""
+    keys = [groups[label] for label in groups]
+    return {task: by_group(errors[task], keys) for task in errors}
+
+
+def tell(row, digits: int = 1) -> str:
+    """A row of ``by_group`` in words, such as ``"5.0 (4.9–5.2)"``."""
+    ends = (f"{row[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    return "{} ({}–{})".format(*ends)
+
+
+def by_label(columns: dict[str, pd.Series], groups: pd.DataFrame) -> pd.DataFrame:
+    """Means of ``columns`` (heading: a value per picture) by each label alone."""
+    rows = []
+    for label in groups:
+        found = {
+            key: by_group(values, groups[label]) for key, values in columns.items()
+        }
+        counts = next(iter(found.values()))["n"]
+        for group in counts.index[counts >= FEWEST]:
+            row = {"Labelled": f"{label.lower()}: {group}"}
+            row["Images"] = f"{counts[group]:,}"
+            rows.append(row | {key: tell(t.loc[group]) for key, t in found.items()})
+    return pd.DataFrame(rows)
+
+
+def all_groups(means: dict[str, pd.DataFrame], train: pd.DataFrame) -> pd.DataFrame:
+    """All 40 groups: test and training images, and errors where there are enough."""
+    rows, learned = [], train.value_counts()
+    for group in itertools.product(*NAMES.values()):
+        count = means["age"]["n"].get(group, 0)
+        row = {"Group": phrase(group), "Test images": f"{count:,}"}
+        row["Training images"] = f"{learned.get(group, 0):,}"
+        enough = count >= FEWEST
+        told = {
+            t: tell(table.loc[group]) if enough else "" for t, table in means.items()
+        }
+        rows.append(row | {ERRORS[task]: text for task, text in told.items()})
+    return pd.DataFrame(rows)
+
+
+def averages(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.Series:
+    """Mean error of all images, mean of the groups, and the worst group, by task."""
+    found = {}
+    for task, table in means(errors, groups).items():
+        table = table.loc[table["n"] >= FEWEST, "mean"]
+        found[f"{ERRORS[task]}: mean of all images"] = errors[task].mean()
+        found[f"{ERRORS[task]}: mean of the groups"] = table.mean()
+        found[f"{ERRORS[task]}: worst group"] = table.max()
+    return pd.Series(found)
+
+
+def unfold(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means of groups, and their texts: a row for gender and ethnicity, a column for an
+    age band. Groups of fewer than 30 have no mean, and their count as text.
+    """
+    people = pd.MultiIndex.from_product([GENDERS, ETHNICITIES])
+    wide, counts = (
+        table[key].unstack().reindex(people, columns=BANDS) for key in ("mean", "n")
+    )
+    wide = wide.where(counts >= FEWEST).astype(float)
+    texts = wide.map("{:.1f}".format)
+    texts = texts.where(wide.notna(), counts.fillna(0).map("n = {:.0f}".format))
+    wide.index = texts.index = [
+        f"{ethnicity}, {gender}" for gender, ethnicity in people
+    ]
+    return wide, texts
+
+
+def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """Each group of at least 30 against all other pictures, in each task.
+
+    ``gap`` of the mean errors with ``low``, ``high`` (Welch, 95 %), and ``p``: Welch's
+    test for years, Fisher's exact one for labels, corrected for the number of
+    comparisons (false discovery rate, Benjamini & Yekutieli 2001).
+    """
+    rows = []
+    for group, here in groups.groupby([*groups], observed=True).groups.items():
+        if min(len(here), len(groups) - len(here)) < FEWEST:
+            continue
+        for task in errors:
+            inside, outside = errors.loc[here, task], errors[task].drop(here)
+            welch = scipy.stats.ttest_ind(inside, outside, equal_var=False)
+            ends, p = welch.confidence_interval(), welch.pvalue
+            if task != "age":
+                missed = [[(x > 0).sum(), (x == 0).sum()] for x in (inside, outside)]
+                p = scipy.stats.fisher_exact(missed).pvalue
+            gap = inside.mean() - outside.mean()
+            rows.append((group, task, len(here), inside.mean(), gap, *ends, p))
+    columns = ["group", "task", "n", "error", "gap", "low", "high", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    if len(table):
+        table["p"] = scipy.stats.false_discovery_control(table["p"], method="by")
+    return table
