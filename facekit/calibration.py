@@ -52,7 +52,8 @@ def fit_temperature(shares: np.ndarray, classes: np.ndarray) -> float:
 
 def judge(stated: np.ndarray, right: np.ndarray) -> dict[str, str]:
     """By how much what is stated is above what is right, and the calibration error."""
-    over = "{:+.1f} ({:+.1f} to {:+.1f})".format(*mean_interval(100 * (stated - right)))
+    ends = [round(end, 1) + 0.0 for end in mean_interval(100 * (stated - right))]
+    over = "{:+.1f} ({:+.1f} to {:+.1f})".format(*ends)
     return {
         "Stated − right (points)": over.replace("-", "−"),
         "Calibration error (%)": f"{100 * expected_error(stated, right):.1f}",

@@ -58,8 +58,9 @@ def means(errors: pd.DataFrame, groups: pd.DataFrame) -> dict[str, pd.DataFrame]
 
 def tell(row, digits: int = 1) -> str:
     """A row of ``by_group`` in words, such as ``"5.0 (4.9–5.2)"``."""
-    ends = (f"{row[key]:.{digits}f}" for key in ("mean", "low", "high"))
-    return "{} ({}–{})".format(*ends)
+    ends = [round(row[key], digits) + 0.0 for key in ("mean", "low", "high")]
+    mean, low, high = (f"{end:.{digits}f}".replace("-", "−") for end in ends)
+    return f"{mean} ({low}{'–' if ends[1] >= 0 else ' to '}{high})"
 
 
 def by_label(columns: dict[str, pd.Series], groups: pd.DataFrame) -> pd.DataFrame:

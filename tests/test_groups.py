@@ -114,3 +114,9 @@ def test_without_groups_that_are_large_enough_there_is_no_gap():
     rows = people(20)
     errors = groups.errors_of(answered(rows, 25, 0.0, 0))
     assert groups.gaps(errors, groups.name(rows)).empty
+
+
+def test_a_mean_is_told_with_its_interval():
+    assert groups.tell({"mean": 5.04, "low": 4.9, "high": 5.16}) == "5.0 (4.9–5.2)"
+    row = {"mean": -0.04, "low": -1.26, "high": 1.1}
+    assert groups.tell(row) == "0.0 (−1.3 to 1.1)"
