@@ -30,15 +30,40 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "model/utkface/assignment_2/mtl*",
 )
 STYLE = """
-@page { size: A4; margin: 10mm }
-body { font: 7.6pt/1.2 sans-serif; max-width: 188mm; margin: auto }
-h1 { font-size: 14pt; margin: 0 } h2 { font-size: 11pt; margin: 2mm 0 .5mm }
-h3 { font-size: 9pt; margin: 1mm 0 .5mm } p, ul { margin: .6mm 0 }
-table { border-collapse: collapse; font-size: 6.5pt; margin: .8mm 0 }
-th, td { border-bottom: .2mm solid #bbb; padding: .1mm 1mm; text-align: left }
-pre { font: 5pt/1 monospace; margin: 0; columns: 2 }
-img { max-width: 100%; max-height: 33mm } a { color: inherit; text-decoration: none }
+@page { size: A4; margin: 9mm 10mm }
+body { font: 8.5pt/1.16 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
+  max-width: 190mm; margin: auto; columns: 2; column-gap: 5mm }
+header, .celltag_wide { column-span: all }
+.output_area:has(img[alt^="ROC curves and confusion"]) { column-span: all }
+h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11pt; margin: 2mm 0 .4mm }
+h3 { font-size: 9.5pt; margin: 1.5mm 0 .3mm } p, ul { margin: .6mm 0 }
+h2, h3 { break-after: avoid } tr, img { break-inside: avoid }
+ul { padding-left: 4mm } a { color: inherit; text-decoration: none }
+table { border-collapse: collapse; font-size: 7pt; margin: .8mm 0 }
+th, td { border-bottom: .2mm solid #bbb; padding: 0 .8mm; text-align: left;
+  line-height: 1.08 }
+pre { font: inherit !important; margin: 0; white-space: pre-wrap }
+pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
+.celltag_wide table { break-inside: avoid } .text_cell:last-child { font-size: 7pt }
+img { max-width: 100%; max-height: 50mm; display: block }
 """
+
+
+def table_of(summary: re.Match) -> str:
+    """Turn a Keras summary, drawn of lines, into an HTML table."""
+    text = html.unescape(re.sub("<[^>]+>", "", summary[0]))
+    rows, cells = [], None
+    for line in text.splitlines():
+        if line[:1] in ("┃", "│"):  # a long name goes on in the next line
+            parts = [part.strip() for part in line[1:-1].split(line[0])]
+            pairs = zip(cells or [""] * len(parts), parts, strict=True)
+            cells = [before + part for before, part in pairs]
+        elif cells:
+            rows.append(cells)
+            cells = None
+    lines = ["".join(f"<td>{html.escape(part)}</td>" for part in row) for row in rows]
+    lines[0] = lines[0].replace("td>", "th>")
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> str:
@@ -54,6 +79,9 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    body = re.sub(
+        "<pre[^>]*>(?:(?!</pre>)[^┏])*┏.*?</pre>", table_of, body, flags=re.DOTALL
+    )
     for mark, what in (("<img", "figure"), ("<table", "table")):
         if mark not in body:
             raise ValueError(f"the report has no {what}: run the notebook before")
@@ -62,8 +90,9 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f"<title>Gender recognition, group {html.escape(group)}</title>"
         f"<style>{STYLE}</style></head><body>"
-        "<h1>Gender recognition from faces</h1>"
-        f"<p>Group {html.escape(group)}. {html.escape(names)}</p>{body}</body></html>\n"
+        "<header><h1>Gender recognition from faces</h1>"
+        f"<p>Group {html.escape(group)}. {html.escape(names)}</p></header>"
+        f"{body}</body></html>\n"
     )
 
 

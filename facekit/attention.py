@@ -11,10 +11,11 @@ CELLS = 6  # of a map, both ways
 
 
 def grad_cam(network: keras.Model, task: str, pictures: np.ndarray, true) -> np.ndarray:
-    """Size of Grad-CAM's map (Selvaraju et al. 2017): ``(n, 6, 6)``, each of sum one.
+    """Maps by Grad-CAM (Selvaraju et al. 2017): ``(n, 6, 6)``, each of sum one,
+    or zero where nothing speaks for the label.
 
     ``pictures`` ``(n, 48, 48, 1)`` in [0, 1], ``true`` their labels of the task. Gender
-    and ethnicity: what speaks for the true label. Age: what moves the age.
+    and ethnicity: what speaks for the true label. Age: what moves it, up or down.
     """
     outputs = [network.get_layer(layer).output for layer in (LAYER, task)]
     model, maps = keras.Model(network.input, outputs), []
@@ -23,18 +24,23 @@ def grad_cam(network: keras.Model, task: str, pictures: np.ndarray, true) -> np.
             features, answer = model(pictures[part])
             score = _score(task, answer, np.asarray(true)[part])
         weights = tf.reduce_mean(tape.gradient(score, features), (1, 2), keepdims=True)
-        maps.append(np.abs(tf.reduce_sum(weights * features, axis=-1)))
+        found = tf.reduce_sum(weights * features, axis=-1).numpy()
+        maps.append(np.abs(found) if task == "age" else found.clip(0))
     found = np.concatenate(maps)
     return found / np.maximum(found.sum(axis=(1, 2), keepdims=True), 1e-12)
 
 
-def cover(pictures: np.ndarray, cells) -> np.ndarray:
-    """Pictures in which some of the 6×6 cells are covered with their mean grey."""
-    covered, side = pictures.copy(), pictures.shape[1] // CELLS
-    for row, column in (divmod(cell, CELLS) for cell in cells):
-        rows = slice(side * row, side * (row + 1))
-        covered[:, rows, side * column : side * (column + 1)] = pictures.mean()
-    return covered
+def cover(pictures: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Pictures of which each has some of its 6×6 cells covered with mean grey.
+
+    ``cells``: numbers from 0 to 35, ``(n, k)``.
+    """
+    hidden = np.zeros((len(pictures), CELLS**2), bool)
+    np.put_along_axis(hidden, cells, True, axis=1)
+    hidden = hidden.reshape(-1, CELLS, CELLS, 1)
+    side = pictures.shape[1] // CELLS
+    hidden = hidden.repeat(side, axis=1).repeat(side, axis=2)
+    return np.where(hidden, pictures.mean(dtype="float32"), pictures)
 
 
 def _score(task, answer, true):

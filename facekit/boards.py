@@ -1,5 +1,6 @@
 """TensorBoard's files: the graph, finding them, reading them, opening them."""
 
+import math
 import os
 import pathlib
 import sys
@@ -29,20 +30,29 @@ def find_logs(run: Run, shipped: pathlib.Path) -> pathlib.Path:
     if not run.own:
         return shipped
     logs = LOGS / "runs" / run.stem.parents[1].name / run.stem.parent.name
-    return max(logs.glob(f"{run.name}_????-??-??_??????"), default=shipped)
+    ended = logs.glob(f"{run.name}_????-??-??_??????/validation")  # after an epoch
+    return max((folder.parent for folder in ended), default=shipped)
 
 
 def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
-    """Curves of validation, a value per epoch, from TensorBoard's own files."""
-    accumulator = event_accumulator.EventAccumulator(
-        str(folder / "validation"), size_guidance={"tensors": 0}
-    )
-    accumulator.Reload()
-    tags = [tag for tag in accumulator.Tags()["tensors"] if tag.startswith("epoch_")]
-    return {
-        tag: [float(tf.make_ndarray(e.tensor_proto)) for e in accumulator.Tensors(tag)]
-        for tag in tags
-    }
+    """What TensorBoard's files of a run hold, a value per epoch, by the log's keys.
+
+    Such as ``loss`` (training) and ``val_loss``: what ``plots.curves`` draws. Epochs
+    before a training went on where it was cut off are nan: they have a folder apart.
+    """
+    curves = {}
+    for prefix, side in (("", "train"), ("val_", "validation")):
+        accumulator = event_accumulator.EventAccumulator(
+            str(folder / side), size_guidance={"tensors": 0}
+        )
+        accumulator.Reload()
+        for tag in accumulator.Tags()["tensors"]:
+            if tag.startswith("epoch_"):
+                events = accumulator.Tensors(tag)
+                values = [float(tf.make_ndarray(e.tensor_proto)) for e in events]
+                key = prefix + tag.removeprefix("epoch_")
+                curves[key] = [math.nan] * events[0].step + values
+    return curves
 
 
 def open_tensorboard(folder: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ import scipy.optimize
 from facekit.measure import SEED, mean_interval
 
 
-def reliability(stated: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.DataFrame:
+def reliability(stated: np.ndarray, right: np.ndarray, bins: int = 15) -> pd.DataFrame:
     """Mean ``stated`` probability and share ``right`` in bins of equally many answers.
 
     Both are ``(n,)``: the probability of the answer given, and whether it was right.
@@ -17,9 +17,9 @@ def reliability(stated: np.ndarray, right: np.ndarray, bins: int = 10) -> pd.Dat
     return pd.DataFrame(rows, columns=["stated", "right", "n"])
 
 
-def expected_error(stated: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error (Naeini et al. 2015), with bins of equally many."""
-    table = reliability(stated, np.asarray(right, float), bins)
+def expected_error(stated: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error (Naeini et al. 2015), 15 bins of equally many."""
+    table = reliability(stated, np.asarray(right, float))
     gaps = (table["stated"] - table["right"]).abs()
     return float(np.average(gaps, weights=table["n"]))
 

@@ -34,8 +34,13 @@ def architecture(model):
     parts = {part: [] for part in TASK_COLOURS}
     for layer in model.layers[1:]:
         owner = layer.name.partition("_")[0]
+        kind = type(layer).__name__
+        for size in ("kernel_size", "pool_size"):
+            kind += "".join(f" {n}×{n}" for n in getattr(layer, size, ())[:1])
+        if hasattr(layer, "activation"):
+            kind += f", {layer.activation.__name__}" if layer.trainable else ", fixed"
         shape = " × ".join(map(str, layer.output.shape[1:]))
-        text = f"{type(layer).__name__}: {shape}"
+        text = f"{kind}: {shape}"
         parts[owner if owner in LABELS else "shared"].append(text)
     trunk = parts.pop("shared")
     half = (len(trunk) + 1) // 2

@@ -97,10 +97,12 @@ def averages(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.Series:
     """Mean error of all images, mean of the groups, and the worst group, by task."""
     found = {}
     for task, table in means(errors, groups).items():
-        table = table.loc[table["n"] >= FEWEST, "mean"]
-        found[f"{ERRORS[task]}: mean of all images"] = errors[task].mean()
-        found[f"{ERRORS[task]}: mean of the groups"] = table.mean()
-        found[f"{ERRORS[task]}: worst group"] = table.max()
+        table = table[table["n"] >= FEWEST]
+        worst = table["mean"].idxmax()
+        found[f"{ERRORS[task]}: mean of all images"] = f"{errors[task].mean():.1f}"
+        found[f"{ERRORS[task]}: mean of the groups"] = f"{table['mean'].mean():.1f}"
+        told = f"{tell(table.loc[worst])}: {phrase(worst)}"
+        found[f"{ERRORS[task]}: worst group"] = told
     return pd.Series(found)
 
 
@@ -122,7 +124,7 @@ def unfold(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """Each group of at least 30 against all other pictures, in each task.
+    """Each group of at least 30 against the rest of its age band, in each task.
 
     ``gap`` of the mean errors with ``low``, ``high`` (Welch, 95 %), and ``p``: Welch's
     test for years, Fisher's exact one for labels, corrected for the number of
@@ -130,10 +132,11 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for group, here in groups.groupby([*groups], observed=True).groups.items():
-        if min(len(here), len(groups) - len(here)) < FEWEST:
+        rest = groups.index[groups["Age"] == group[2]].difference(here)
+        if min(len(here), len(rest)) < FEWEST:
             continue
         for task in errors:
-            inside, outside = errors.loc[here, task], errors[task].drop(here)
+            inside, outside = errors.loc[here, task], errors.loc[rest, task]
             welch = scipy.stats.ttest_ind(inside, outside, equal_var=False)
             ends, p = welch.confidence_interval(), welch.pvalue
             if task != "age":

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from facekit.labels import AGES, ETHNICITIES, LABELS
 
@@ -79,11 +80,16 @@ def by_group(values: pd.Series, groups) -> pd.DataFrame:
     """Per group: ``n``, and ``mean``, ``low``, ``high`` of ``values`` (95 % interval).
 
     ``groups`` is what ``Series.groupby`` takes; groups without a value are left out.
+    Where all values are 0 or 100 the interval is Wilson's (1927), else bootstrap.
     """
-    found = {
-        name: (len(part), *mean_interval(part.to_numpy("float32")))
-        for name, part in values.groupby(groups, observed=True)
-    }
+    share, found = values.isin((0, 100)).all(), {}
+    for name, part in values.groupby(groups, observed=True):
+        numbers = mean_interval(part.to_numpy("float32"))
+        if share:
+            test = scipy.stats.binomtest(int((part == 100).sum()), len(part))
+            ends = test.proportion_ci(method="wilson")
+            numbers = numbers[0], 100 * ends.low, 100 * ends.high
+        found[name] = len(part), *numbers
     columns = ["n", "mean", "low", "high"]
     return pd.DataFrame([*found.values()], pd.Index([*found]), columns)
 

@@ -3,6 +3,7 @@
 import itertools
 
 import matplotlib.colors
+import matplotlib.patches
 import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
@@ -25,7 +26,7 @@ SET_COLOURS = {
     "foreign test": "#000000",
 }
 LINES = {"": ("--", "training"), "val_": ("-", "validation")}  # by the key's prefix
-SERIES = ("#000000", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#999999")
+SERIES = ("#000000", "#e69f00", "#56b4e9", "#cc79a7", "#8c6d31", "#999999")
 
 
 def style() -> None:
@@ -43,9 +44,12 @@ def panels(count: int, width: float = 3.4, height: float = 3.0, **options):
 
 
 def grid(rows: int, columns: int, width: float, height: float):
-    """A figure with rows of panels of that size (inches), and their axes."""
+    """A figure with rows of bare panels of that size (inches), and their axes."""
     size = {"figsize": (width * columns, height * rows), "layout": "constrained"}
-    return plt.subplots(rows, columns, squeeze=False, **size)
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **size)
+    for axis in axes.ravel():
+        axis.axis("off")
+    return figure, axes
 
 
 def curves(histories: dict[str, dict], keys: dict[str, str], title="", apart=False):
@@ -211,6 +215,9 @@ def heat_map(axis, values: pd.DataFrame, texts: pd.DataFrame, key: str) -> None:
     axis.set_xticks(range(len(values.columns)), values.columns)
     axis.set_yticks(range(len(values)), values.index)
     dark = numbers > 0.6 * most
+    row, column = np.unravel_index(np.nanargmax(numbers), numbers.shape)
+    frame = matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False)
+    axis.add_patch(frame)  # the worst
     for (row, column), text in np.ndenumerate(texts):
         style = {"color": "white" if dark[row, column] else "black", "fontsize": 8}
         axis.text(column, row, text, ha="center", va="center", **style)
@@ -228,13 +235,12 @@ def calibration(axis, curves: dict[str, pd.DataFrame], title: str, colour: str) 
     axis.legend(frameon=False)
 
 
-def map_over(axis, picture: np.ndarray, values: np.ndarray, title: str) -> None:
-    """Draw a coarse map, bright where it is large, over a picture of grey levels."""
+def map_over(axis, picture: np.ndarray, values: np.ndarray, most: float) -> None:
+    """Draw a coarse map, from 0 to ``most``, over a picture of grey levels."""
     ends = (-0.5, picture.shape[1] - 0.5, picture.shape[0] - 0.5, -0.5)
     axis.imshow(picture, cmap="gray", extent=ends)
-    style = {"cmap": "viridis", "alpha": 0.5, "interpolation": "bicubic"}
+    style = {"cmap": "viridis", "alpha": 0.5, "vmin": 0, "vmax": most}
     axis.imshow(values, extent=ends, **style)
-    axis.set_title(title, fontsize=8)
 
 
 def _task_colour(key):
@@ -246,11 +252,7 @@ def faces(images, titles: list[str], title: str, columns: int = 10):
     """Draw pictures ``(n, height, width)`` of grey levels (0 to 255), with titles."""
     rows = -(-len(images) // columns)
     lines = 1 + max(text.count("\n") for text in titles)
-    size = {"figsize": (columns, 0.4 + (1 + 0.16 * lines) * rows)}
-    size["layout"] = "constrained"
-    figure, axes = plt.subplots(rows, columns, squeeze=False, **size)
-    for axis in axes.ravel():
-        axis.axis("off")
+    figure, axes = grid(rows, columns, 1, 0.4 / rows + 1 + 0.16 * lines)
     for axis, image, text in zip(axes.ravel(), images, titles, strict=False):
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         axis.set_title(text, fontsize=8)

@@ -18,6 +18,8 @@ PATH = "notebooks/age_subclassed.ipynb"
 SHIPPED = labels.MODELS / "utkface/age_subclassed"
 PARAMETERS = {"age_subclassed": 1_473_681, "age_linear": 1_473_681}
 PARAMETERS |= {"age_classes": 1_503_493, "age_informed": 1_473_937}
+STARTS = ("start_mean", "start_zero", "start_linear", "start_softplus")
+PARAMETERS |= dict.fromkeys(STARTS, 588_945)
 SIZES = {"val": 3_805, "test": 4_732}
 TINY = {"size": 32, "filters": (2, 2), "units": 4, "dropout": 0.0, "batch_size": 16}
 TINY |= {"share": 1 / 6, "epochs": 2, "warmup_epochs": 1}
@@ -53,8 +55,11 @@ def asked_for(notebook, monkeypatch):
 
     monkeypatch.setattr(runs.Store, "fit_or_load", note)
     notebook.RELU = notebook.Settings(seed=notebook.SEED)
+    history = json.loads((SHIPPED / "start_mean.json").read_text())
+    mean = history["settings"]["start_age"]
+    notebook.sets = {"training": pd.DataFrame({"age": [mean]})}
     for cell in nbformat.read(ROOT / PATH, as_version=4).cells:
-        if cell.source.startswith("NETWORKS ="):
+        if cell.source.startswith(("NETWORKS =", "mean =")):
             exec(cell.source, vars(notebook))
     return asked
 
@@ -120,6 +125,26 @@ class TestTheClass:
         assert shares.shape == (3, 117)
         expected = shares @ labels.AGES[:, None]
         np.testing.assert_allclose(answers["age"], expected, rtol=1e-5)
+
+    def test_every_output_starts_at_the_age_that_is_asked_for(self, notebook):
+        for answer in ("relu", "linear", "softplus"):
+            for age in (10.0, 33.0):
+                chosen = notebook.Settings(**TINY, answer=answer, start_age=age)
+                model = notebook.build(chosen)
+                kernel, _ = model.answer.weights
+                kernel.assign(0 * kernel)
+                found = model(pictures(32))["age"].numpy()
+                np.testing.assert_allclose(found, age, rtol=1e-5)
+
+    def test_softplus_is_never_zero_and_has_a_gradient_everywhere(self, notebook):
+        model = notebook.build(notebook.Settings(**TINY, answer="softplus"))
+        kernel, bias = model.answer.weights
+        kernel.assign(0 * kernel)
+        bias.assign([-3.0])
+        with tf.GradientTape() as tape:
+            age = model(pictures(32))["age"]
+        assert (age.numpy() > 0).all()
+        assert float(tape.gradient(age, bias)[0]) > 0
 
     def test_a_told_gender_changes_the_answer(self, notebook):
         model = notebook.build(notebook.Settings(**TINY, informed=True))
@@ -227,12 +252,13 @@ class TestTheLoop:
         run = train(notebook, store, "age_informed", informed=True, epochs=1)
         rows = notebook.data.rows("test")
         labelled = notebook.predict_set(run, rows, "test")
-        same = notebook.predict_set(run, rows, "a", told=rows["gender"].astype(float))
-        other = notebook.predict_set(run, rows, "b", told=1.0 - rows["gender"])
+        genders = 1.0 * rows["gender"], 1.0 - rows["gender"]
+        told = [rows.assign(gender=part) for part in genders]
+        same = notebook.predict_set(run, told[0], "a")
+        other = notebook.predict_set(run, told[1], "b")
         key = "age_predicted"
         np.testing.assert_array_equal(labelled[key], same[key])
         assert not np.array_equal(labelled[key], other[key])
-        assert other["gender"].equals(rows["gender"])  # labels stay what they are
         assert run.path("_b.npz").exists()
         flow = batches.flow(rows.head(4), notebook.data.folder, (32, 32, 3))
         given, _ = notebook.WithGender(flow, mirrored=True)[0]
@@ -248,9 +274,15 @@ class TestShipped:
         assert names == set(asked_for) == set(PARAMETERS)
 
     def test_networks_differ_from_the_first_in_one_thing(self, asked_for):
-        first, *others = map(dataclasses.asdict, asked_for.values())
-        for other in others:
-            assert sum(other[key] != first[key] for key in first) == 1
+        told = {name: dataclasses.asdict(one) for name, one in asked_for.items()}
+        for base in ("age_subclassed", "start_mean"):
+            first = told[base]
+            for name, other in told.items():
+                if name != base and name.startswith("age") == base.startswith("age"):
+                    assert sum(other[key] != first[key] for key in first) == 1
+        changed = {"size", "start_age"}
+        first, study = told["age_subclassed"], told["start_mean"]
+        assert {key for key in first if first[key] != study[key]} == changed
 
     def test_histories_are_whole(self, asked_for):
         for name, settings in asked_for.items():
@@ -263,7 +295,7 @@ class TestShipped:
 
     def test_predictions_cover_their_sets(self):
         paths = list(SHIPPED.glob("*.npz"))
-        assert len(paths) == 10
+        assert len(paths) == 10 + len(STARTS)
         for path in paths:
             with np.load(path, allow_pickle=False) as file:
                 values = pd.DataFrame(file["values"], columns=measure.PREDICTED)

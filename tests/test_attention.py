@@ -34,10 +34,15 @@ def corner_network():
 def test_maps_follow_the_features_and_sum_to_one(corner_network, task):
     pictures = np.full((130, 48, 48, 1), 0.1, "float32")
     pictures[:, :8, 8:16] = 1  # one bright cell
-    maps = attention.grad_cam(corner_network, task, pictures, np.arange(130) % 2)
+    speaks_for = {"age": 30, "gender": 1, "ethnicity": 4}[task]
+    true = np.where(np.arange(130) % 2, speaks_for, 0)
+    maps = attention.grad_cam(corner_network, task, pictures, true)
     assert maps.shape == (130, 6, 6)
-    assert maps.sum(axis=(1, 2)) == pytest.approx(np.ones(130), abs=1e-5)
-    assert (maps.reshape(130, -1).argmax(axis=1) == 1).all()
+    for_it = maps[1::2]
+    assert for_it.sum(axis=(1, 2)) == pytest.approx(np.ones(65), abs=1e-5)
+    assert (for_it.reshape(65, -1).argmax(axis=1) == 1).all()
+    against = maps[::2].sum(axis=(1, 2))  # of labels that nothing speaks for
+    assert against == pytest.approx(np.ones(65) * (task == "age"), abs=1e-5)
 
 
 def test_certain_answers_still_have_a_map(corner_network):
@@ -49,9 +54,11 @@ def test_certain_answers_still_have_a_map(corner_network):
 def test_covering_changes_those_cells_alone():
     pictures = np.random.default_rng(0).random((4, 48, 48, 1)).astype("float32")
     before = pictures.copy()
-    covered = attention.cover(pictures, [0, 35])
-    assert (pictures == before).all()
-    changed = (covered != before).any(axis=(0, 3))
-    assert changed[:8, :8].all() and changed[40:, 40:].all()
-    assert changed.sum() == 2 * 64
-    assert covered[:, :8, :8] == pytest.approx(before.mean(), abs=1e-6)
+    cells = np.array([[0, 35], [0, 35], [7, 6], [1, 2]])
+    covered = attention.cover(pictures, cells)
+    assert (pictures == before).all() and covered.dtype == "float32"
+    changed = (covered != before)[..., 0]
+    assert changed[0, :8, :8].all() and changed[1, 40:, 40:].all()
+    assert changed[2, 8:16, :16].all() and changed[3, :8, 8:24].all()
+    assert (changed.sum(axis=(1, 2)) == 2 * 64).all()
+    assert covered[0, :8, :8] == pytest.approx(before.mean(), abs=1e-6)

@@ -3,15 +3,17 @@
 import dataclasses
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import PIL.Image
 import pytest
 from notebook_cells import ROOT, load_definitions
 
-from facekit import colour, measure, predictions, runs
-from facekit.labels import DATA
+from facekit import batches, colour, gender, measure, predictions, runs
+from facekit.labels import DATA, LABELS
 
 SHIPPED = ROOT / "model" / "utkface" / "gender_recognition"
-TRIALS = ("TRIAL", "DEEPER", "DROPOUT", "MILD", "MUON", "ELU", "WIDER")
 NETWORKS = ("gender_baseline", "gender_improved", "gender_mtl_transfer")
 
 
@@ -24,9 +26,11 @@ def notebook():
 @pytest.fixture(scope="module")
 def settings(notebook):
     """The settings of all runs, by the names of their files."""
-    named = {"gender_baseline": notebook.BASELINE, "gender_improved": notebook.IMPROVED}
-    for number, name in enumerate(TRIALS, start=1):
-        named[f"gender_trial{number}"] = getattr(notebook, name)
+    first, *trials, last = notebook.CHAIN.values()
+    named = {"gender_baseline": first, "gender_improved": notebook.IMPROVED}
+    for number, trial in enumerate(trials, start=1):
+        named[f"gender_trial{number}"] = trial
+    named["gender_explain1"] = last
     base = json.loads((ROOT / "model/utkface/assignment_2/mtl.json").read_text())
     named["gender_mtl_transfer"] = dataclasses.replace(
         notebook.HEAD,
@@ -42,7 +46,7 @@ def history(name):
 
 
 def test_the_baseline_is_the_figures(notebook):
-    layers = notebook.build_baseline(notebook.BASELINE).layers[1:]
+    layers = notebook.build_baseline(notebook.Settings()).layers[1:]
     assert [
         (type(layer).__name__, layer.output.shape[1:], layer.count_params())
         for layer in layers
@@ -145,3 +149,139 @@ def test_results_are_those_of_the_shipped_predictions(rows):
             kept = predictions._load(path, table)
             for metric, value in measure.evaluate(kept).items():
                 assert row[metric] == pytest.approx(value, abs=1e-4), path.name
+
+
+def test_each_trial_changes_one_that_stands_before_it(notebook):
+    fields = [field.name for field in dataclasses.fields(notebook.Settings)]
+    made = ["baseline"]
+    for title, (of, changes) in notebook.STEPS.items():
+        assert of in made
+        made.append(title)
+        pair = notebook.CHAIN[of], notebook.CHAIN[title]
+        values = [[getattr(one, field) for one in pair] for field in fields]
+        apart = {f for f, (a, b) in zip(fields, values, strict=True) if a != b}
+        assert apart == set(changes)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures of different sizes, smooth, and their rows."""
+    names = ("wide.png", "tall.png", "square.png")
+    for name, size in zip(names, ((160, 90), (90, 200), (200, 200)), strict=True):
+        across, down = np.meshgrid(*(np.linspace(0, 6, side) for side in size))
+        waves = np.stack([np.sin(across), np.cos(down), np.sin(across + down)], axis=2)
+        PIL.Image.fromarray((127 + 100 * waves).astype("uint8")).save(tmp_path / name)
+    rows = pd.DataFrame({"img_name": names, "age": [np.nan, 30, 40]})
+    return rows.assign(gender=[0, 1, 1], ethnicity=np.nan), tmp_path
+
+
+@pytest.mark.parametrize("shape", [(100, 100, 3), (48, 48, 1)])
+def test_a_frame_left_as_it_is_gives_the_usual_pictures(pictures, shape):
+    rows, folder = pictures
+    flow = batches.flow(rows, folder, shape)
+    framed = gender.Reframed(rows, folder, shape, gender.UNCHANGED, batch_size=2)
+    assert framed.filenames == flow.filenames and len(framed) == 2
+    named = batches.LabelledBatches(framed)  # as predictions are made
+    named.on_epoch_end()
+    assert named[1][1]["gender"].tolist() == [1]
+    (usual, answers), parts = flow[0], [framed[0], framed[1]]
+    images = np.concatenate([images for images, _ in parts])
+    assert images.shape == usual.shape and images.dtype == "float32"
+    np.testing.assert_allclose(images[:, 3:-3, 3:-3], usual[:, 3:-3, 3:-3], atol=0.01)
+    np.testing.assert_allclose(images, usual, atol=0.1)  # the filter ends at the edge
+    for place in range(len(LABELS)):
+        told = np.concatenate([numbers[place] for _, numbers in parts])
+        np.testing.assert_array_equal(told, answers[place])
+
+
+def spot(across, down):
+    """A picture with one bright spot."""
+    x, y = np.meshgrid(np.arange(100), np.arange(100))
+    return np.exp(-((x - across) ** 2 + (y - down) ** 2) / 50).astype("float32")
+
+
+def test_faces_are_zoomed_from_the_middle_and_shifted_down():
+    def place(*framing):
+        picture = gender.Reframed.cut(spot(69.5, 39.5), framing, (100, 100))
+        down, across = np.unravel_index(picture.argmax(), picture.shape)
+        return across, down
+
+    assert place(1, 1, 0) == pytest.approx((69.5, 39.5), abs=1)
+    assert place(1, 1, 0.2) == pytest.approx((69.5, 59.5), abs=1)
+    assert place(2, 1, 0) == pytest.approx((69.5, 29.5), abs=1)
+    assert place(1, 2, 0) == pytest.approx((89.5, 39.5), abs=1)
+    assert place(0.5, 0.5, 0) == pytest.approx((59.5, 44.5), abs=1)
+
+
+def test_beyond_a_picture_its_edge_is_repeated():
+    picture = np.zeros((100, 100), "uint8")
+    picture[0], picture[-1] = 200, 90
+    framed = gender.Reframed.cut(picture, (1, 1, 0.3), (100, 100))
+    assert (framed[:28] == 200).all() and (framed[33:95] == 0).all()
+
+
+def test_the_framing_is_found_again(monkeypatch):
+    said, shown = [], []
+    monkeypatch.setattr(gender.report, "say", said.append)
+    monkeypatch.setattr(gender.report, "show_figure", lambda f, alt: shown.append(alt))
+    home = spot(35, 35) + spot(65, 35) + 0.5 * spot(50, 70)
+    away = gender.Reframed.cut(home, (0.9, 1.1, 0.08), home.shape)
+    back, forth = gender.find_framing(home, away)
+    plt.close("all")
+    assert forth == pytest.approx([0.9, 1.1, 0.08], abs=0.02)
+    high, wide, down = forth
+    assert back == pytest.approx([1 / high, 1 / wide, -down / high], abs=0.02)
+    assert "0.90 times as high" in said[0] and "8 % of the height lower" in said[0]
+    assert shown
+
+
+def view(right, count=400, **columns):
+    """Answers to pictures of both labels, of which a share is right."""
+    true = np.arange(count) % 2
+    draws = np.random.default_rng(1).random(count)
+    answers = np.where(draws < right, true, 1 - true)
+    table = pd.DataFrame({"age": 30, "gender": true, "ethnicity": 0} | columns)
+    return table.assign(
+        age_predicted=np.nan,
+        gender_probability=answers.astype(float),
+        **dict.fromkeys(("White", "Black", "Asian", "Indian", "Other"), np.nan),
+    )
+
+
+def test_trials_are_compared_with_what_they_change():
+    views = {"one": view(0.7), "same": view(0.7), "better": view(0.9)}
+    changed = {"one": "baseline", "same": "one", "better": "one"}
+    table, better = gender.compare_trials(views, changed)
+    assert better == "better" and table["Changes"].tolist() == [
+        "baseline",
+        "one",
+        "one",
+    ]
+    assert table["Change"][0] == "" and "no difference" in table["Change"][1]
+    assert table["Change"][2].startswith("better by")
+    assert gender.compare_trials({"one": view(0.7)}, changed)[1] == "none"
+
+
+def test_conditions_give_what_the_improvement_is_worth(monkeypatch):
+    shown = []
+    monkeypatch.setattr(gender.report, "show_table", shown.append)
+    same = {"Baseline": view(0.8), "Improved network": view(0.8)}
+    apart = {"Baseline": view(0.6), "Improved network": view(0.9)}
+    worth = gender.show_conditions({"home": same, "away": apart})
+    assert worth[0] == 0 and 20 < worth[1] < 40
+    assert shown[0]["Accuracy (%)"].tolist() == ["home", "away"]
+
+
+def test_errors_by_group_give_no_share_of_small_groups(monkeypatch):
+    shown, said = [], []
+    monkeypatch.setattr(gender.report, "show_table", shown.append)
+    monkeypatch.setattr(gender.report, "say", said.append)
+    ages = np.where(np.arange(400) < 40, 2, 30)
+    gender.show_errors(view(0.8, age=ages))
+    table = shown[0].set_index("Group")
+    assert table.loc["White", "Images, male"] == "200"
+    assert table.loc["0 to 2 years", "Wrong, female (%)"] == "–"  # 20 pictures
+    assert table.loc["18 to 39 years", "Wrong, male (%)"] != "–"
+    assert said[0].startswith("Under 13: 10.0 %")
+    gender.show_errors(view(0.8, age=np.nan, ethnicity=np.nan))
+    assert "no labels" in shown[1]["Group"][0]

@@ -1,6 +1,7 @@
 """The script ``handin.py``: assignment B's zip file."""
 
 import ast
+import re
 import zipfile
 
 import nbformat
@@ -22,6 +23,21 @@ def code(source, *shown, tags=("report",)):
     cell = nbformat.v4.new_code_cell(source, metadata=metadata, outputs=outputs)
     cell.execution_count = 1 if outputs else None
     return cell
+
+
+SUMMARY = """<pre style="x">Model: "small"
+</pre>
+<pre style="x">┏━━━━━━━━━━━┳━━━━━━━━━━┓
+┃<b> Layer     </b>┃<b>  Param # </b>┃
+┡━━━━━━━━━━━╇━━━━━━━━━━┩
+│ a_layer_w │      448 │
+│ ith_a_nam │          │
+├───────────┼──────────┤
+│ out (<i>Den</i>) │       65 │
+└───────────┴──────────┘
+</pre>
+<pre style="x"> Total params: 513
+</pre>"""
 
 
 def write(path, *cells):
@@ -63,6 +79,18 @@ def test_the_zip_holds_report_code_and_weights(executed, tmp_path, monkeypatch, 
     assert "group_7.zip" in capsys.readouterr().out
 
 
+def test_a_summary_of_a_network_becomes_a_table(executed):
+    notebook = nbformat.read(executed, as_version=4)
+    shown = {"text/html": SUMMARY}
+    notebook.cells.append(code("model.summary()", shown))
+    report = handin.make_report(notebook, "1", "")
+    assert "<tr><th>Layer</th><th>Param #</th></tr>" in report
+    assert "<tr><td>a_layer_with_a_nam</td><td>448</td></tr>" in report
+    assert "<tr><td>out (Den)</td><td>65</td></tr></table>" in report
+    assert 'Model: "small"' in report and "Total params: 513" in report
+    assert "┃" not in report and "│" not in report
+
+
 def test_without_students_the_place_for_them_is_shown(executed):
     report = handin.make_report(nbformat.read(executed, as_version=4), "1", "")
     assert "write them here" in report
@@ -98,4 +126,7 @@ def test_the_committed_notebook_has_what_the_report_asks_for():
     for word in ("Levi", "Yaman", "Yang", "Xu", "Dropout", "optimizer", "stride"):
         assert word in report
     assert "two labels" in report.lower() and report.count("<img") >= 7
+    assert "shared_conv1_1" in report and "┏" not in report
+    sections = set(re.findall(r"[Ss]ections? (\d+)", report))
+    assert sections <= set(re.findall(r"<h2[^>]*>(\d+) ", report))
     assert "Traceback" not in report and "Error" not in report

@@ -46,7 +46,9 @@ def project(tmp_path):
     for folder in ("data/sample", "model/utkface", "logs/utkface"):
         (tmp_path / folder).parent.mkdir(exist_ok=True)
         (tmp_path / folder).symlink_to(ROOT / folder)
-    shutil.copyfile(ROOT / "data/split.csv.gz", tmp_path / "data/split.csv.gz")
+    (tmp_path / "benchmarks").mkdir()
+    for file in ("data/split.csv.gz", "benchmarks/experiments.md"):
+        shutil.copyfile(ROOT / file, tmp_path / file)
     return tmp_path
 
 

@@ -125,7 +125,8 @@ def test_the_architecture_shows_every_layer_in_its_colour():
     model = keras.Model(image, heads)
     (axis,) = diagrams.architecture(model).axes
     assert len(texts_of(axis)) == len(model.layers) - 1 and axis.get_title()
-    assert {"Conv2D: 48 × 48 × 4", "age: Dense: 1"} <= set(texts_of(axis))
+    expected = {"Conv2D 3×3, relu: 48 × 48 × 4", "age: Dense, linear: 1"}
+    assert expected <= set(texts_of(axis))
     colours = {patch.get_facecolor() for patch in axis.patches if patch.get_width() > 1}
     assert len(colours) == 4
     axis.figure.canvas.draw()
@@ -160,8 +161,9 @@ def test_calibration_is_drawn_against_the_diagonal():
 
 def test_a_map_lies_over_the_whole_picture():
     figure, axes = plots.grid(1, 2, 2, 2)
-    plots.map_over(axes[0, 0], np.ones((48, 48)), np.eye(6), "Group")
+    plots.map_over(axes[0, 0], np.ones((48, 48)), np.eye(6), 0.5)
+    axes[0, 0].set_title("Group")
     figure.canvas.draw()
     below, above = axes[0, 0].images
     assert below.get_extent() == above.get_extent()
-    assert axes[0, 0].get_title() == "Group" and axes.shape == (1, 2)
+    assert above.get_clim() == (0, 0.5) and axes.shape == (1, 2)

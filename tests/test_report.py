@@ -211,3 +211,21 @@ def test_results_are_kept_where_publish_finds_them(store, trained, row):
     }
     report.write_results(dataclasses.replace(store), [], [])
     assert json.loads(path.read_text())["results"] == []
+
+
+def test_the_lab_log_is_read_row_by_row(tmp_path):
+    path = tmp_path / "log.md"
+    path.write_text(
+        "# Log\n\n"
+        "| name | change | prediction | MAE / gender / ethnicity | losses | s |\n"
+        "|---|---|---|---|---|---|\n"
+        "| `a` | Adam | reference | 6.38 / 90.0 / 78.0 | 0.246 / 0.641 | 394 |\n"
+        "| `b`, again | Muon | +1 | 5.9 / 91.1 / 80.7 | | 446 |\n"
+        "| `c` | larger | too large | stopped after epoch 4 | | |\n"
+        "| views | MAE / gender / ethnicity | losses |\n"
+        "| one | 5.20 / 92.4 / 83.4 | 0.196 / 0.525 |\n"
+    )
+    log = report.read_lab_log(path)
+    assert log["prediction"].to_dict() == {"a": "reference", "b, again": "+1"}
+    assert log.loc["b, again", list(measure.HEADLINE)].tolist() == [5.9, 91.1, 80.7]
+    assert log["age_mae"].dtype == float

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import tiny
 
 from facekit import boards, labels, machine, runs
@@ -300,8 +301,11 @@ class TestPlaces:
         assert boards.find_logs(trained, shipped) == folder
         newer = folder.with_name("mtl_2999-01-01_000000")
         newer.mkdir()
-        (folder.parent / "mtl_seed2_2999-01-01_000001").mkdir()
+        (folder.parent / "mtl_seed2_2999-01-01_000001/validation").mkdir(parents=True)
+        assert boards.find_logs(trained, shipped) == folder  # no epoch has ended
+        (newer / "validation").mkdir()
         assert boards.find_logs(trained, shipped) == newer
+        (newer / "validation").rmdir()
         newer.rmdir()
         others = runs.Run("mtl", labels.MODELS / "utkface/faces/mtl", {})
         assert boards.find_logs(others, shipped) == shipped
@@ -310,10 +314,18 @@ class TestPlaces:
         (folder,) = face_store.logs.glob("runs/*/faces/mtl_20*")
         found, epochs = boards.read_curves(folder), trained.history["epochs"]
         for key in ("loss", "age_mae", "gender_accuracy", "ethnicity_accuracy"):
-            expected = pytest.approx(epochs[f"val_{key}"], abs=1e-4)
-            assert found[f"epoch_{key}"] == expected
+            for side in (key, f"val_{key}"):
+                assert found[side] == pytest.approx(epochs[side], abs=1e-4)
         (graph,) = (folder / "graph").iterdir()
         assert b"shared_dense" in graph.read_bytes()
+
+    def test_curves_of_a_training_that_went_on_begin_where_it_did(self, tmp_path):
+        for side in ("train", "validation"):
+            with tf.summary.create_file_writer(str(tmp_path / side)).as_default():
+                tf.summary.scalar("epoch_loss", 2.5, step=2)
+        found = boards.read_curves(tmp_path)
+        for key in ("loss", "val_loss"):
+            assert found[key] == pytest.approx([np.nan, np.nan, 2.5], nan_ok=True)
 
 
 CHILD = """

@@ -45,7 +45,9 @@ def asked_for(notebook, monkeypatch):
     vars(notebook).update(short=False, TRY={}, MODEL_A=settings)
     notebook.store = runs.Store("two_branches", notebook.data)
     for cell in nbformat.read(ROOT / PATH, as_version=4).cells:
-        if cell.source.startswith(("TRIAL_1 =", "models = {}")):
+        if cell.source.startswith(
+            ("TRIAL_1 =", "models = {}", "def build_shared_trunk")
+        ):
             exec(cell.source, vars(notebook))
     return asked
 
@@ -86,6 +88,29 @@ class TestModels:
             found = [type(x).__name__ for x in model.layers if x.name.startswith(part)]
             assert " ".join(found) == kinds
         assert model.input_shape == (None, 128, 128, 3)
+
+    def test_the_shared_trunk_parts_after_a_dense_layer(self, notebook, asked_for):
+        settings = asked_for["shared_trunk"]
+        model = notebook.build_shared_trunk(settings)
+        names = [layer.name for layer in model.layers if layer.count_params()]
+        shared = [name for name in names if name.startswith("shared")]
+        assert names[: len(shared)] == shared and shared[-1] == "shared_dense"
+        assert {name.partition("_")[0] for name in names[len(shared) :]} == {
+            "age",
+            "gender",
+        }
+        assert not any("conv" in name for name in names[len(shared) :])
+        assert model.input_shape == (None, 128, 128, 3)
+        first = notebook.build_model_a(notebook.Settings())
+        assert model.count_params() == pytest.approx(first.count_params(), rel=0.1)
+
+    def test_the_shared_trunk_trains_as_model_a_did(self, asked_for):
+        early, late = (
+            dataclasses.asdict(asked_for[name])
+            for name in ("branches_trial5", "shared_trunk")
+        )
+        apart = {key for key in early if early[key] != late[key]}
+        assert apart == {"filters", "convolutions", "shared_units", "units"}
 
     def test_model_b_waits_for_imagenets_weights(self, notebook, offline, tmp_path):
         vars(notebook).update(IMAGENET=str(tmp_path), WEIGHTS="not_there.h5")

@@ -1,0 +1,190 @@
+"""Gender recognition: networks shown, trials compared, faces framed anew."""
+
+import keras
+import numpy as np
+import pandas as pd
+import PIL.Image
+import scipy.optimize
+
+from facekit import batches, measure, plots, report
+from facekit.labels import ETHNICITIES, GENDERS, LABELS
+from facekit.runs import Run
+
+METRIC = "gender_accuracy"
+UNCHANGED = (1, 1, 0)  # the framing that a picture has
+BANDS = (0, 3, 13, 18, 40, 61, 117)  # years, of the errors by age
+
+
+def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str):
+    """Show plain cross-entropy and accuracy by epoch, measures, ROC and confusions.
+
+    ``views``: predictions by set; ``note``: how they were made.
+    """
+    history, panels = run.history, {"loss": "Binary cross-entropy", METRIC: "Accuracy"}
+    factor = history["settings"]["loss_weight"]
+    epochs = {
+        key: np.divide(values, factor if key.endswith("loss") else 1)
+        for key, values in history["epochs"].items()
+    }
+    figure = plots.curves({title: history | {"epochs": epochs}}, panels, title)
+    figure.set_size_inches(5.6, 2.7)
+    figure.axes[-1].get_legend().remove()
+    names = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=3, frameon=False)
+    report.show_figure(figure, f"Cross-entropy and accuracy by epoch: {title}")
+    found = {name.capitalize(): measure.evaluate(view) for name, view in views.items()}
+    table = report.metrics_table(found)
+    table["Metric"] = table["Metric"].str.removeprefix("Gender: ")
+    report.show_table(table)
+    figure, axes = plots.panels(1 + len(views), 2.5, 2.6)
+    sides = {name: (v["gender"], v["gender_probability"]) for name, v in views.items()}
+    plots.roc(axes[0], sides, "ROC of the label female", plots.SET_COLOURS)
+    for axis, (name, (true, score)) in zip(axes[1:], sides.items(), strict=True):
+        plots.confusion(axis, true, (score >= 0.5).astype(int), GENDERS, name)
+        axis.set_aspect("auto")
+    figure.suptitle(f"{title}, {note}")
+    report.show_figure(figure, f"ROC curves and confusion matrices: {title}, {note}")
+
+
+def compare_trials(views: dict[str, pd.DataFrame], changed: dict[str, str]):
+    """Accuracy of each trial, and what it changes in the trial that it started from.
+
+    A table for people, and the names of those that are better for certain.
+    """
+    rows, better = [], []
+    for title, view in views.items():
+        row = {"Trial": title, "Changes": changed[title]}
+        row["Accuracy (%)"] = report.format_metric(METRIC, measure.evaluate(view))
+        if changed[title] in views:
+            step = measure.compare(views[changed[title]], view)[METRIC]
+            row["Change"] = report.describe_change(METRIC, step)
+            better += [title] * (report.verdict(METRIC, step) == "better")
+        rows.append(row)
+    return pd.DataFrame(rows).fillna(""), ", ".join(better) or "none"
+
+
+def show_errors(view: pd.DataFrame) -> None:
+    """Show the share of wrong answers by gender with ethnicity, and with age.
+
+    Of groups under 30, only the number of pictures.
+    """
+    wrong = 100 * ((view["gender_probability"] >= 0.5) != (view["gender"] == 1))
+    bands = pd.cut(view["age"], BANDS, right=False)
+    bands = bands.map(
+        lambda band: f"{band.left} to {band.right - 1} years", na_action="ignore"
+    )
+    gender = view["gender"].map(dict(enumerate(GENDERS)))
+    rows = {}
+    for key in (view["ethnicity"].map(dict(enumerate(ETHNICITIES))), bands):
+        for (name, label), part in measure.by_group(wrong, [key, gender]).iterrows():
+            n, *told = part
+            told = "{:.1f} ({:.1f}–{:.1f})".format(*told) if n >= 30 else "–"
+            row = {f"Images, {label}": f"{n:,.0f}", f"Wrong, {label} (%)": told}
+            rows.setdefault(name, {"Group": name}).update(row)
+    none = [{"Group": "no labels of ethnicity and age here"}]
+    report.show_table(pd.DataFrame([*rows.values()] or none).fillna("–"))
+    young = view["age"] < 13
+    told = 100 * young.mean(), 100 * wrong[young].sum() / max(1, wrong.sum())
+    report.say(
+        "Under 13: {:.1f} % of the images, {:.1f} % of the errors.".format(*told)
+    )
+
+
+def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[float]:
+    """Show each network's accuracy under each condition, and what the improvement is
+    worth there: its points are given back.
+    """
+    rows, worth = [], []
+    for name, views in seen.items():
+        found = {title: measure.evaluate(view) for title, view in views.items()}
+        row = {
+            title: report.format_metric(METRIC, part) for title, part in found.items()
+        }
+        step = measure.compare(views["Baseline"], views["Improved network"])[METRIC]
+        row["Improved against baseline"] = report.describe_change(METRIC, step)
+        rows.append({"Accuracy (%)": name} | row)
+        worth.append(100 * step[0])
+    report.show_table(pd.DataFrame(rows))
+    return worth
+
+
+def mean_face(rows: pd.DataFrame, folder) -> np.ndarray:
+    """Mean grey levels of pictures at ``(100, 100)``."""
+    flow = batches.flow(rows, folder, (100, 100, 1), batch_size=len(rows))
+    return 255 * flow[0][0].mean(axis=(0, 3))
+
+
+def find_framing(home: np.ndarray, away: np.ndarray) -> tuple[list, list]:
+    """The framing that makes the face ``away`` most like ``home``, and its inverse.
+
+    As ``Reframed`` takes it. Both are shown, as they are and in the other's frame.
+    """
+
+    def likeness(framing):
+        there = Reframed.cut(away, framing, home.shape)
+        return np.corrcoef(there.flat, home.flat)[0, 1]
+
+    found = scipy.optimize.minimize(
+        lambda framing: -likeness(framing), (1, 1, -0.05), method="Nelder-Mead"
+    )
+    high, wide, down = back = found.x.round(2).tolist()
+    forth = np.round([1 / high, 1 / wide, -down / high], 2).tolist()
+    ways = {
+        "UTKFace": (home, UNCHANGED),
+        "framed as foreign": (home, forth),
+        "foreign": (away, UNCHANGED),
+        "framed as UTKFace": (away, back),
+    }
+    faces = [Reframed.cut(face, way, home.shape) for face, way in ways.values()]
+    faces = [127 + 50 * (face - face.mean()) / face.std() for face in faces]
+    title = "Mean faces of the two sets, of equal contrast"
+    figure = plots.faces(faces, [*ways], title, columns=4)
+    figure.set_size_inches(5.6, 2)
+    report.show_figure(figure, "Mean faces of both sets, each in both frames")
+    report.say(
+        f"Foreign faces are {forth[0]:.2f} times as high and {forth[1]:.2f} times as "
+        f"wide, and lie {100 * forth[2]:.0f} % of the height lower. The mean faces "
+        f"correlate by {likeness(UNCHANGED):.2f}, in UTKFace's frame by "
+        f"{likeness(back):.2f}."
+    )
+    return back, forth
+
+
+class Reframed(keras.utils.PyDataset):
+    """An unshuffled flow of pictures in another frame, cut from the originals.
+
+    ``framing``: zoom in height, zoom in width (1.1: larger faces), and a shift down in
+    shares of the height. Beyond a picture its edge is repeated.
+    """
+
+    def __init__(self, rows, folder, shape, framing, batch_size=256):
+        super().__init__()
+        self.rows, self.folder, self.shape = rows, folder, shape
+        self.framing, self.batch_size = framing, batch_size
+        self.filenames = list(rows["img_name"])
+
+    def __len__(self):
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, index):
+        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
+        pictures = []
+        for name in rows["img_name"]:
+            with PIL.Image.open(self.folder / name) as picture:
+                levels = picture.convert("L" if self.shape[2] == 1 else "RGB")
+            pictures.append(self.cut(np.asarray(levels), self.framing, self.shape[:2]))
+        images = np.array(pictures, "float32").reshape(-1, *self.shape) / 255
+        return images, rows[list(LABELS)].to_numpy("float32").T
+
+    @staticmethod
+    def cut(pixels: np.ndarray, framing, size: tuple[int, int]) -> np.ndarray:
+        """One picture ``(height, width[, 3])``, framed anew, at most half beyond it."""
+        (height, width), (high, wide, shift) = pixels.shape[:2], framing
+        top, left = 0.5 - (0.5 + shift) / high, 0.5 - 0.5 / wide
+        box = [left, top, 1 - left, top + 1 / high]
+        margins = [(height // 2,) * 2, (width // 2,) * 2, (0, 0)][: pixels.ndim]
+        larger = PIL.Image.fromarray(np.pad(pixels, margins, mode="edge"))
+        start, side = np.tile([width // 2, height // 2], 2), np.tile([width, height], 2)
+        box = tuple(start + side * box)
+        lanczos = PIL.Image.Resampling.LANCZOS
+        return np.asarray(larger.resize(size[::-1], lanczos, box=box))
