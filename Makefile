@@ -76,7 +76,7 @@ handin: $(VENV)/run.stamp  ## gender recognition's report and code as one zip fi
 publish: $(VENV)/run.stamp  ## maintainers: renew the shipped weights, results and outputs (6 minutes)
 	$(ANNOUNCE)
 	@$(MAKE) --no-print-directory all
-	@$(ACTIVATE) python -m facekit.publish
+	@$(ACTIVATE) python tools/publish.py
 	@$(ACTIVATE) jupyter nbconvert --log-level ERROR --to notebook --execute --inplace $(NOTEBOOKS) \
 		--ExecutePreprocessor.kernel_name=python3 \
 		--ExecutePreprocessor.record_timing=False

@@ -30,8 +30,8 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "model/utkface/assignment_2/mtl*",
 )
 STYLE = """
-@page { size: A4; margin: 9mm 10mm }
-body { font: 8.5pt/1.16 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
+@page { size: A4; margin: 8mm 10mm }
+body { font: 8.5pt/1.13 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
   max-width: 190mm; margin: auto; columns: 2; column-gap: 5mm }
 header, .celltag_wide { column-span: all }
 .output_area:has(img[alt^="ROC curves and confusion"]) { column-span: all }

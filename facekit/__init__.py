@@ -21,7 +21,6 @@ report       tables and sentences
 plots        figures
 diagrams     drawings of networks
 gender       gender recognition: trials compared, faces framed anew
-publish      what the repository ships: ``python -m facekit.publish``
 """
 
 import logging

@@ -13,6 +13,15 @@ from tensorboard.backend.event_processing import event_accumulator
 from facekit.labels import LOGS
 from facekit.runs import Run
 
+SHIPPED = {  # folders of `logs/utkface`, by run
+    "mtl": "main_network",
+    "run1": "run_1_plain_start",
+    "run2": "run_2_age_distribution",
+    "run3": "run_3_muon",
+    "run4": "run_4_cubic_splines",
+    "run5": "run_5_twice_the_filters",
+}
+
 
 def write_graph(model: keras.Model, folder: pathlib.Path) -> None:
     """Give TensorBoard the graph of a functional model with one input.

@@ -27,7 +27,7 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
         for key, values in history["epochs"].items()
     }
     figure = plots.curves({title: history | {"epochs": epochs}}, panels, title)
-    figure.set_size_inches(5.6, 2.7)
+    figure.set_size_inches(5.6, 2.4)
     figure.axes[-1].get_legend().remove()
     names = figure.axes[-1].get_legend_handles_labels()
     figure.legend(*names, loc="outside lower center", ncols=3, frameon=False)
@@ -36,12 +36,15 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
     table = report.metrics_table(found)
     table["Metric"] = table["Metric"].str.removeprefix("Gender: ")
     report.show_table(table)
-    figure, axes = plots.panels(1 + len(views), 2.5, 2.6)
+    figure, axes = plots.panels(1 + len(views), 2.5, 2.3)
     sides = {name: (v["gender"], v["gender_probability"]) for name, v in views.items()}
     plots.roc(axes[0], sides, "ROC of the label female", plots.SET_COLOURS)
     for axis, (name, (true, score)) in zip(axes[1:], sides.items(), strict=True):
         plots.confusion(axis, true, (score >= 0.5).astype(int), GENDERS, name)
         axis.set_aspect("auto")
+    names = axes[0].get_legend_handles_labels()
+    axes[0].get_legend().remove()
+    figure.legend(*names, loc="outside lower left", ncols=len(views), frameon=False)
     figure.suptitle(f"{title}, {note}")
     report.show_figure(figure, f"ROC curves and confusion matrices: {title}, {note}")
 
@@ -71,7 +74,7 @@ def show_errors(view: pd.DataFrame) -> None:
     wrong = 100 * ((view["gender_probability"] >= 0.5) != (view["gender"] == 1))
     bands = pd.cut(view["age"], BANDS, right=False)
     bands = bands.map(
-        lambda band: f"{band.left} to {band.right - 1} years", na_action="ignore"
+        lambda band: f"{band.left}–{band.right - 1} years", na_action="ignore"
     )
     gender = view["gender"].map(dict(enumerate(GENDERS)))
     rows = {}

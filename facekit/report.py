@@ -212,7 +212,7 @@ def write_results(
     intervals: dict | None = None,
     card: dict[str, str] | None = None,
 ) -> str:
-    """Keep a notebook's results where ``facekit.publish`` finds them; say how many.
+    """Keep a notebook's results where ``tools/publish.py`` finds them; say how many.
 
     ``intervals``: by network, what ``fit_age_intervals`` gives; for ``predict.py``.
     ``card``: by heading, tables in markdown for the model card.

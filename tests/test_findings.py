@@ -14,6 +14,7 @@ import types
 
 import numpy as np
 import pandas as pd
+import publish
 import pytest
 import test_runs
 import tiny
@@ -28,7 +29,6 @@ from facekit import (
     machine,
     measure,
     predictions,
-    publish,
     report,
     runs,
     sources,

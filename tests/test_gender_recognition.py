@@ -280,8 +280,8 @@ def test_errors_by_group_give_no_share_of_small_groups(monkeypatch):
     gender.show_errors(view(0.8, age=ages))
     table = shown[0].set_index("Group")
     assert table.loc["White", "Images, male"] == "200"
-    assert table.loc["0 to 2 years", "Wrong, female (%)"] == "–"  # 20 pictures
-    assert table.loc["18 to 39 years", "Wrong, male (%)"] != "–"
+    assert table.loc["0–2 years", "Wrong, female (%)"] == "–"  # 20 pictures
+    assert table.loc["18–39 years", "Wrong, male (%)"] != "–"
     assert said[0].startswith("Under 13: 10.0 %")
     gender.show_errors(view(0.8, age=np.nan, ethnicity=np.nan))
     assert "no labels" in shown[1]["Group"][0]

@@ -9,9 +9,10 @@ import sys
 import keras
 import numpy as np
 import pandas as pd
+import publish
 import pytest
 
-from facekit import labels, publish, report
+from facekit import labels, report
 
 SHIPPED = labels.MODELS / "utkface"
 COUNTS = {"train": 15_026, "val": 3_757, "test": 4_696}

@@ -1,4 +1,4 @@
-"""What the repository ships: ``python -m facekit.publish`` (maintainers).
+"""What the repository ships: ``python tools/publish.py`` (maintainers).
 
 Takes what the notebooks wrote on UTKFace. Everything is checked before anything is
 overwritten; each notebook's folder is then replaced as a whole.
@@ -13,7 +13,8 @@ import tempfile
 
 import pandas as pd
 
-from facekit.boards import find_logs
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from facekit.boards import SHIPPED, find_logs
 from facekit.labels import LOGS, MODELS, ROOT
 from facekit.machine import duration
 from facekit.measure import HEADLINE
@@ -27,14 +28,6 @@ WEIGHTS = {  # networks whose weights are shipped, by notebook
     "gender_recognition": ["gender_baseline", "gender_improved", "gender_mtl_transfer"],
     "two_branches": ["age_gender_A"],
     "age_subclassed": ["age_subclassed"],
-}
-BOARDS = {
-    "mtl": "main_network",
-    "run1": "run_1_plain_start",
-    "run2": "run_2_age_distribution",
-    "run3": "run_3_muon",
-    "run4": "run_4_cubic_splines",
-    "run5": "run_5_twice_the_filters",
 }
 FIRST = {  # of the README: a line for each assignment, from one row of results
     "Age, gender, ethnicity (48×48 grey)": ("assignment_2", "mtl", "test"),
@@ -138,7 +131,7 @@ def _replace_folder(folder, results, stems):
 
 def _copy_boards(stems):
     """Ship TensorBoard's files of the six runs, without the machine's name."""
-    for name, board in BOARDS.items():
+    for name, board in SHIPPED.items():
         target = LOGS / "utkface" / board
         source = find_logs(Run(name, stems[name], {}), target)
         if source == target:
