@@ -41,7 +41,7 @@ h2, h3 { break-after: avoid } tr, img { break-inside: avoid }
 ul { padding-left: 4mm } a { color: inherit; text-decoration: none }
 table { border-collapse: collapse; font-size: 7pt; margin: .8mm 0 }
 th, td { border-bottom: .2mm solid #bbb; padding: 0 .8mm; text-align: left;
-  line-height: 1.08 }
+  line-height: 1.08 } td { white-space: nowrap }
 pre { font: inherit !important; margin: 0; white-space: pre-wrap }
 pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .celltag_wide table { break-inside: avoid } .text_cell:last-child { font-size: 7pt }
