@@ -153,8 +153,8 @@ def test_calibration_is_drawn_against_the_diagonal():
     figure.suptitle("Calibration")
     check(figure, 1)
     perfect, drawn, _ = axis.lines
-    assert perfect.get_xdata() == perfect.get_ydata()
-    assert drawn.get_ydata().tolist() == [0.4, 0.8]
+    assert list(perfect.get_xdata()) == list(perfect.get_ydata())
+    assert list(drawn.get_ydata()) == [0.4, 0.8]
     low, high = axis.get_ylim()
     assert low < 0.4 and high > 0.8 and axis.get_xlim() == (low, high)
 
