@@ -82,7 +82,8 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title="", apart=Fal
             axis.label_outer()
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     note = "dashed: training, solid: validation" if several else None
-    axes[-1].legend(frameon=False, title=note)
+    place = 0 if several else -1  # falling losses leave room for a longer legend
+    axes[place].legend(frameon=False, title=note)
     figure.suptitle(title or None)
     return figure
 
