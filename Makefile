@@ -44,7 +44,7 @@ run: $(VENV)/run.stamp  ## run one notebook, as HTML too, into logs/runs (3 minu
 	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
 	@echo "HTML:     $(OUT)/$(notdir $(NOTEBOOK:.ipynb=.html))"
 
-all: $(VENV)/run.stamp  ## run all notebooks, one after the other (8 minutes on the sample, 3 on the real data)
+all: $(VENV)/run.stamp  ## run all notebooks, one after the other (about 10 minutes)
 	$(ANNOUNCE)
 	@for notebook in $(NOTEBOOKS); do $(MAKE) --no-print-directory run NOTEBOOK=$$notebook || exit 1; done
 
