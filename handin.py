@@ -29,6 +29,13 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "model/utkface/gender_recognition/*",
     "model/utkface/assignment_2/mtl*",
 )
+README = (
+    "report.html is the report: print it on A4.\n\n"
+    "pip install -r requirements.txt -c constraints.txt\n"
+    "jupyter lab notebooks/gender_recognition.ipynb       # all results\n"
+    "ipython gender_recognition.py                        # the same, as a script\n"
+    "python predict.py pictures/ --model gender_improved  # your own pictures\n"
+)
 STYLE = """
 @page { size: A4; margin: 8mm 10mm }
 body { font: 8.5pt/1.13 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
@@ -115,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     target = pathlib.Path(f"group_{options.group}.zip")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("report.html", report)
+        archive.writestr("README.txt", README)
         archive.write(options.notebook, f"notebooks/{NOTEBOOK.name}")
         archive.writestr(f"{NOTEBOOK.stem}.py", script)
         for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
