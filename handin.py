@@ -33,7 +33,7 @@ README = (
     "report.html is the report: print it on A4.\n\n"
     "pip install -r requirements.txt -c constraints.txt\n"
     "jupyter lab notebooks/gender_recognition.ipynb       # all results\n"
-    "ipython gender_recognition.py                        # the same, as a script\n"
+    "python gender_recognition.py                         # the same as a script\n"
     "python predict.py pictures/ --model gender_improved  # your own pictures\n"
 )
 STYLE = """
@@ -73,6 +73,19 @@ def table_of(summary: re.Match) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
+def number_sections(cells: list[nbformat.NotebookNode]) -> None:
+    """Number the headings of the report from 1, and what refers to them."""
+    texts = [cell for cell in cells if cell.cell_type == "markdown"]
+    heads = re.findall(r"^## (\d+)", "\n".join(t.source for t in texts), re.MULTILINE)
+    new = {old: str(number) for number, old in enumerate(heads, start=1)}
+    refer = re.compile(r"(?<=^## )\d+|(?<=ection )\d+|(?<=ections )\d+ and \d+", re.M)
+    for cell in texts:
+        cell.source = refer.sub(
+            lambda found: re.sub(r"\d+", lambda n: new.get(n[0], n[0]), found[0]),
+            cell.source,
+        )
+
+
 def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> str:
     """Turn the cells tagged ``report`` into one HTML page.
 
@@ -81,6 +94,7 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
     cells = [c for c in notebook.cells if "report" in c.metadata.get("tags", [])]
     if any(cell.get("execution_count", 0) is None for cell in cells):
         raise ValueError("a cell of the report was not run: run the notebook before")
+    number_sections(cells)
     exporter = nbconvert.HTMLExporter(template_name="basic", embed_images=True)
     exporter.exclude_input = True
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True

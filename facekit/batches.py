@@ -66,7 +66,7 @@ def flow(
     folder: pathlib.Path,
     shape: tuple[int, int, int],
     generator: ImageDataGenerator | None = None,
-    batch_size: int = 256,
+    batch_size: int = 64,
     shuffle: bool = False,
     seed: int = 1,
     crop: bool = False,

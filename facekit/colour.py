@@ -1,6 +1,5 @@
 """Colour pictures and class folders as ``Dataset``: names, labels, sets, faults."""
 
-import concurrent.futures
 import dataclasses
 import pathlib
 import re
@@ -94,7 +93,7 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
         else:
             rows.append((name, *map(int, parts.groups()[:3]), known[hashed], main_name))
     columns = ["img_name", *labels.LABELS, "split", "main_name"]
-    found, images = _read(pd.DataFrame(rows, columns=columns), faults, folder)
+    found = _read(pd.DataFrame(rows, columns=columns), faults, folder)
     for split in labels.SPLITS:
         if found.rows(split).empty:
             raise ValueError(
@@ -103,7 +102,7 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
                 "Unpack the whole archive there."
             )
     named = found.table.assign(img_name=found.table["main_name"])
-    name = "utkface" if dataset.is_utkface(named, images) else "own"
+    name = "utkface" if dataset.is_utkface(named, found.images) else "own"
     return dataclasses.replace(found, name=name)
 
 
@@ -122,7 +121,7 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
             elif path.is_file():
                 faults.append((name, "file that is not an image", 0, False))
     table = pd.DataFrame(rows, columns=["img_name", "gender", "split"])
-    found, _ = _read(table.assign(age=np.nan, ethnicity=np.nan), faults, folder)
+    found = _read(table.assign(age=np.nan, ethnicity=np.nan), faults, folder)
     for code, names in enumerate(CLASS_FOLDERS.values()):
         if not (found.table["gender"] == code).any():
             raise ValueError(
@@ -150,7 +149,7 @@ def count_genders(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _read(rows, faults, folder):
-    """Pictures that decode, by name, as ``Dataset``; small and grey too.
+    """Pictures that decode, by name, as ``Dataset``; its images are 25×25 pixels.
 
     The digest is that of their names and sizes in bytes.
     """
@@ -164,12 +163,11 @@ def _read(rows, faults, folder):
             return None
 
     rows = rows.sort_values("img_name")
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        small = pd.Series(list(pool.map(decode, rows["img_name"])), rows.index, object)
+    small = rows["img_name"].map(decode).astype(object)
     lost = rows["img_name"][small.isna()]
     table = rows.drop(index=lost.index).reset_index(drop=True)
     faults = make_faults(faults + [(name, "broken picture", 0, False) for name in lost])
     names = table["img_name"].to_list()
     digest = labels.digest([names, [(folder / name).stat().st_size for name in names]])
     images = np.array(small.dropna().to_list())
-    return Dataset(table, folder, faults, "own", digest), images
+    return Dataset(table, folder, faults, "own", digest, images)

@@ -30,7 +30,7 @@ class Dataset:
     ``folder``: where they lie, in ``<split>/`` or as ``img_name`` says;
     ``faults``: what was wrong, a row each; ``name``: ``"utkface"``, ``"sample"`` or
     ``"own"``; ``digest``: of names, labels and pixels; ``images``: grey levels, uint8
-    ``(rows, 48, 48)``, or None where pictures are read as they are needed.
+    ``(rows, side, side)``, 48 wide or, of colour pictures, 25; or None.
     """
 
     table: pd.DataFrame

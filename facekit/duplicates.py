@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pandas as pd
 import sklearn.preprocessing
-from sklearn.neighbors import NearestNeighbors
 
 from facekit import labels
 
@@ -19,7 +18,9 @@ def audit(table: pd.DataFrame, images: np.ndarray) -> pd.DataFrame:
     ``images`` are grey levels ``(rows, 48, 48)`` in the order of ``table``.
     """
     digest = labels.digest_pictures(images)
-    vectors, found = _standardise(images), {"digest": digest}
+    half = images.shape[1] // 2
+    small = images.reshape(-1, half, 2, half, 2).mean(axis=(2, 4), dtype="float32")
+    vectors, found = standardise(small), {"digest": digest}
     for split in labels.SPLITS:
         inside = np.flatnonzero(table["split"] == split)
         found[f"near_{split}"] = _highest_correlation(vectors, inside)
@@ -99,20 +100,17 @@ def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=labels.LABELS)
 
 
-def _standardise(images):
-    """Halve pictures to 24×24 and bring them to mean zero and length one."""
-    half = images.shape[1] // 2
-    small = images.reshape(-1, half, 2, half, 2).mean(axis=(2, 4), dtype="float32")
-    small = small.reshape(len(images), -1)
+def standardise(images: np.ndarray) -> np.ndarray:
+    """Grey levels as rows of mean zero and length one: products are correlations."""
+    small = images.reshape(len(images), -1).astype("float32")
     return sklearn.preprocessing.normalize(small - small.mean(axis=1, keepdims=True))
 
 
 def _highest_correlation(vectors, inside):
     """Correlation of each vector with the nearest other one of those ``inside``."""
-    count = min(2, len(inside))  # of neighbours: itself, and another
-    nearest = NearestNeighbors(n_neighbors=count, algorithm="brute")
-    distance, place = nearest.fit(vectors[inside]).kneighbors(vectors)
-    itself = inside[place] == np.arange(len(vectors))[:, None]
-    distance = np.where(itself, np.inf, distance).min(axis=1)
-    there = vectors.any(axis=1) & np.isfinite(distance)  # not one grey level, not alone
-    return np.where(there, 1 - distance**2 / 2, 0)
+    known, highest = vectors[inside].T, []
+    for rows in np.array_split(np.arange(len(vectors)), 1 + len(vectors) // 1000):
+        found = vectors[rows] @ known
+        found[inside == rows[:, None]] = 0  # itself
+        highest.append(found.max(axis=1, initial=0))  # 0: alone, or one grey level
+    return np.concatenate(highest)

@@ -6,7 +6,7 @@ import pandas as pd
 import PIL.Image
 import scipy.optimize
 
-from facekit import batches, measure, plots, report
+from facekit import batches, duplicates, groups, measure, plots, report
 from facekit.labels import ETHNICITIES, GENDERS, LABELS
 from facekit.runs import Run
 
@@ -29,34 +29,58 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
     figure = plots.curves({title: history | {"epochs": epochs}}, panels, title)
     figure.set_size_inches(5.6, 2.4)
     figure.axes[-1].get_legend().remove()
-    names = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(*names, loc="outside lower center", ncols=3, frameon=False)
+    plots.legend_below(figure, figure.axes[-1], ncols=3)
     report.show_figure(figure, f"Cross-entropy and accuracy by epoch: {title}")
-    found = {name.capitalize(): measure.evaluate(view) for name, view in views.items()}
-    table = report.metrics_table(found)
-    table["Metric"] = table["Metric"].str.removeprefix("Gender: ")
-    report.show_table(table)
+    show_measures({name.capitalize(): view for name, view in views.items()})
     figure, axes = plots.panels(1 + len(views), 2.5, 2.3)
     sides = {name: (v["gender"], v["gender_probability"]) for name, v in views.items()}
     plots.roc(axes[0], sides, "ROC of the label female", plots.SET_COLOURS)
     for axis, (name, (true, score)) in zip(axes[1:], sides.items(), strict=True):
         plots.confusion(axis, true, (score >= 0.5).astype(int), GENDERS, name)
         axis.set_aspect("auto")
-    names = axes[0].get_legend_handles_labels()
-    axes[0].get_legend().remove()
-    figure.legend(*names, loc="outside lower left", ncols=len(views), frameon=False)
+    plots.legend_below(figure, axes[0], ncols=1 + len(views))
     figure.suptitle(f"{title}, {note}")
     report.show_figure(figure, f"ROC curves and confusion matrices: {title}, {note}")
+
+
+def show_measures(views: dict[str, pd.DataFrame]) -> None:
+    """Show accuracy, sensitivity, specificity, F1 and AUC of several predictions."""
+    table = report.metrics_table({k: measure.evaluate(v) for k, v in views.items()})
+    table["Metric"] = table["Metric"].str.removeprefix("Gender: ")
+    report.show_table(table)
+
+
+def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
+    """Show ROC curves of all networks (the keys) on each set, whole and enlarged.
+
+    Enlarged is the axis of false positives, by its logarithm.
+    """
+    sets = list(dict.fromkeys(name for parts in views.values() for name in parts))
+    figure, axes = plots.panels(2 * len(sets), 2.5, 3.0)
+    for place, name in enumerate(sets):
+        parts = {title: part[name] for title, part in views.items() if name in part}
+        sides = {
+            title: (view["gender"], view["gender_probability"])
+            for title, view in parts.items()
+        }
+        plots.roc(axes[2 * place], sides, f"{name.capitalize()}")
+        plots.roc(
+            axes[2 * place + 1], sides, f"{name.capitalize()}, enlarged", few=True
+        )
+        # the areas differ by set: a legend in each whole panel
+        axes[2 * place].legend(frameon=False, fontsize=7, loc="lower right")
+    report.show_figure(figure, "ROC curves of all networks: " + " and ".join(sets))
 
 
 def compare_trials(views: dict[str, pd.DataFrame], changed: dict[str, str]):
     """Accuracy of each trial, and what it changes in the trial that it started from.
 
-    A table for people, and the names of those that are better for certain.
+    A table for people, and the names of those whose gain is shown (its interval lies
+    above 0).
     """
     rows, better = [], []
     for title, view in views.items():
-        row = {"Trial": title, "Changes": changed[title]}
+        row = {"Trial": title, "Starts from": changed[title]}
         row["Accuracy (%)"] = report.format_metric(METRIC, measure.evaluate(view))
         if changed[title] in views:
             step = measure.compare(views[changed[title]], view)[METRIC]
@@ -71,7 +95,7 @@ def show_errors(view: pd.DataFrame) -> None:
 
     Of groups under 30, only the number of pictures.
     """
-    wrong = 100 * ((view["gender_probability"] >= 0.5) != (view["gender"] == 1))
+    wrong = groups.errors_of(view)["gender"]
     bands = pd.cut(view["age"], BANDS, right=False)
     bands = bands.map(
         lambda band: f"{band.left}–{band.right - 1} years", na_action="ignore"
@@ -80,9 +104,9 @@ def show_errors(view: pd.DataFrame) -> None:
     rows = {}
     for key in (view["ethnicity"].map(dict(enumerate(ETHNICITIES))), bands):
         for (name, label), part in measure.by_group(wrong, [key, gender]).iterrows():
-            n, *told = part
-            told = "{:.1f} ({:.1f}–{:.1f})".format(*told) if n >= 30 else "–"
-            row = {f"Images, {label}": f"{n:,.0f}", f"Wrong, {label} (%)": told}
+            told = groups.tell(part) if part["n"] >= groups.FEWEST else "–"
+            row = {f"Images, {label}": f"{part['n']:,.0f}"}
+            row[f"Wrong, {label} (%)"] = told
             rows.setdefault(name, {"Group": name}).update(row)
     none = [{"Group": "no labels of ethnicity and age here"}]
     report.show_table(pd.DataFrame([*rows.values()] or none).fillna("–"))
@@ -151,6 +175,30 @@ def find_framing(home: np.ndarray, away: np.ndarray) -> tuple[list, list]:
         f"{likeness(back):.2f}."
     )
     return back, forth
+
+
+def count_overlap(home: np.ndarray, away: np.ndarray, back, forth) -> str:
+    """How many pictures ``away`` show nearly what one at ``home`` shows, in words.
+
+    Grey levels ``(n, 25, 25)``; ``back`` and ``forth`` as ``find_framing`` gives them.
+    Pictures of home, framed there and back, tell how like copies are.
+    """
+    known, middle = duplicates.standardise(home[:, 5:20, 5:20]), slice(5, 20)
+
+    def likeness(images, *framings):
+        for way in framings:
+            images = np.array([Reframed.cut(x, way, x.shape) for x in images])
+        there = duplicates.standardise(images[:, middle, middle])
+        return (there @ known.T).max(axis=1)
+
+    found, copies = likeness(away, back), likeness(home[::20], forth, back)
+    bar = np.quantile(copies, 0.05)
+    return (
+        f"Of {len(away):,} foreign pictures {(found >= bar).sum():,} are as like one of "
+        f"UTKFace's as its own are after being framed as foreign and back: 95 % of "
+        f"these correlate by {bar:.3f} or more, the likest foreign one by "
+        f"{found.max():.3f} (middle of the face)."
+    )
 
 
 class Reframed(keras.utils.PyDataset):

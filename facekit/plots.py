@@ -74,16 +74,16 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title="", apart=Fal
                 label = side if not several else name if prefix else None
                 numbers = range(1, 1 + len(values))
                 axis.plot(numbers, values, line, color=colour, label=label)
-            if not several:
-                best = history["best_epoch"]
-                axis.axvline(best, color="grey", linestyle=":", label="best epoch")
+            best = {"color": colour if several else "grey", "linestyle": ":"}
+            best["label"] = None if several else "best epoch"
+            axis.axvline(history["best_epoch"], **best)
         axis.set(title=heading, xlabel="epoch", ylabel=told.axis)
         if apart:
             axis.label_outer()
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
-    note = "dashed: training, solid: validation" if several else None
+    note = "dashed: training, solid: validation\ndotted: best epoch"
     place = 0 if several else -1  # falling losses leave room for a longer legend
-    axes[place].legend(frameon=False, title=note)
+    axes[place].legend(frameon=False, title=note if several else None)
     figure.suptitle(title or None)
     return figure
 
@@ -111,8 +111,7 @@ def points(figures: dict[str, dict[str, dict]], metrics, title: str, colours=Non
         axis.set(title=told.task, xlabel=told.axis, ylim=(len(figures) - 0.5, -0.5))
         axis.grid(axis="x", color="#eeeeee")
     if len(series) > 1:
-        names = axes[0].get_legend_handles_labels()
-        figure.legend(*names, loc="outside lower center", ncols=4, frameon=False)
+        legend_below(figure, axes[0], ncols=4)
     figure.suptitle(title)
     return figure
 
@@ -143,10 +142,10 @@ def both_confusions(predictions: pd.DataFrame, title: str):
     return figure
 
 
-def roc(axis, sides: dict[str, tuple], title: str, colours=None) -> None:
+def roc(axis, sides: dict[str, tuple], title: str, colours=None, few=False) -> None:
     """Draw ROC curves of ``name: (true, score)`` with their areas.
 
-    False positives are on a logarithmic axis: good curves lie apart where few are.
+    ``few``: false positives on a logarithmic axis, where good curves lie apart.
     """
     colours = colours or dict(zip(sides, SERIES, strict=False))
     lines = itertools.cycle(("-", "--", "-.", (0, (1, 1))))
@@ -158,12 +157,19 @@ def roc(axis, sides: dict[str, tuple], title: str, colours=None) -> None:
         style = {"color": colours[name], "linestyle": next(lines)}
         axis.plot(*rates, label=f"{name}: AUC {area:.3f}", **style)
     chance = np.geomspace(1e-3, 1, 50)
-    axis.plot(chance, chance, color="grey", linewidth=0.8)
+    axis.plot(chance, chance, color="grey", linewidth=0.8, label="chance: AUC 0.500")
     axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
-    axis.set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.02))
-    axis.xaxis.set_major_formatter("{x:g}")
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 3.6}
-    axis.legend(frameon=False, **below)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02))
+    if few:
+        axis.set(xscale="log", xlim=(1e-3, 1))
+        axis.xaxis.set_major_formatter("{x:g}")
+
+
+def legend_below(figure, axis, **options) -> None:
+    """One legend under the whole figure: that of a panel."""
+    names = axis.get_legend_handles_labels()
+    options = {"loc": "outside lower center", "frameon": False} | options
+    figure.legend(*names, **options)
 
 
 def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
@@ -180,6 +186,8 @@ def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
     style["norm"] = matplotlib.colors.SymLogNorm(1, vmin=0, vmax=most)
     for axis, name, pair in zip(axes, tables, pairs, strict=True):
         axis.axhspan(lowest, 0, color="#e6e6e6", zorder=0)
+        if lowest < 0:
+            axis.text(115, lowest / 2, "below 0", ha="right", va="center", fontsize=8)
         *_, image = axis.hist2d(*pair, edges, **style)
         axis.plot([0, 117], [0, 117], ":", color="black")
         axis.set(title=name, xlabel="true age (years)")

@@ -61,18 +61,31 @@ def as_markdown(frame: pd.DataFrame) -> str:
 
 def show_table(frame: pd.DataFrame) -> None:
     """Show a table as markdown, which renders wherever the notebook does."""
-    IPython.display.display(IPython.display.Markdown(as_markdown(frame)))
+    say(as_markdown(frame))
 
 
 def say(text: str) -> None:
-    """Show a computed sentence, in markdown."""
-    IPython.display.display(IPython.display.Markdown(text))
+    """Show a computed sentence, in markdown; a plain script prints it."""
+    if IPython.get_ipython():
+        IPython.display.display(IPython.display.Markdown(text))
+    else:
+        print(text, end="\n\n")
 
 
 def show_figure(figure: plt.Figure, alt: str) -> None:
-    """Show a figure once, with its alternative text, and free its memory."""
+    """Show a figure once, with its alternative text, and free its memory.
+
+    A plain script writes it into ``figures/`` and prints its name.
+    """
     figure.set_label(alt)
-    IPython.display.display(figure, metadata={"image/png": {"alt": alt}})
+    if IPython.get_ipython():
+        IPython.display.display(figure, metadata={"image/png": {"alt": alt}})
+    else:
+        name = re.sub(r"\W+", "_", alt)[:80]
+        path = pathlib.Path("figures", f"{name}.png")
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, dpi=150)
+        print(f"Figure: {path}", end="\n\n")
     plt.close(figure)
 
 
@@ -150,6 +163,21 @@ def changes_table(steps: dict[str, dict[str, tuple]], name="Step") -> pd.DataFra
 def _describe_by_task(changes):
     """What a comparison shows, in words, for each task."""
     return {METRICS[key].task: describe_change(key, changes[key]) for key in changes}
+
+
+def format_setting(value) -> str:
+    """A hyperparameter for people: three digits, no brackets, "–" for None."""
+    if value is None or isinstance(value, bool):
+        return {None: "–", False: "no", True: "yes"}[value]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def format_settings(settings: dict) -> str:
+    """Several hyperparameters in one line, such as ``"share 0.333; epochs 12"``."""
+    told = {key.replace("_", " "): format_setting(v) for key, v in settings.items()}
+    return "; ".join(f"{key} {value}" for key, value in told.items())
 
 
 def training_time(history: dict) -> str:

@@ -252,7 +252,7 @@ def test_trials_are_compared_with_what_they_change():
     views = {"one": view(0.7), "same": view(0.7), "better": view(0.9)}
     changed = {"one": "baseline", "same": "one", "better": "one"}
     table, better = gender.compare_trials(views, changed)
-    assert better == "better" and table["Changes"].tolist() == [
+    assert better == "better" and table["Starts from"].tolist() == [
         "baseline",
         "one",
         "one",
@@ -270,6 +270,18 @@ def test_conditions_give_what_the_improvement_is_worth(monkeypatch):
     worth = gender.show_conditions({"home": same, "away": apart})
     assert worth[0] == 0 and 20 < worth[1] < 40
     assert shown[0]["Accuracy (%)"].tolist() == ["home", "away"]
+
+
+def test_copies_in_another_frame_are_counted():
+    random = np.random.default_rng(1)
+    blurred = np.kron(random.integers(0, 255, (80, 5, 5)), np.ones((5, 5)))
+    home, framings = blurred.astype("uint8"), ([0.9, 1.1, 0.0], [1.11, 0.91, 0.0])
+    copies = [gender.Reframed.cut(x, framings[1], x.shape) for x in home[20:30]]
+    strangers = home[40:]
+    told = gender.count_overlap(home[:40], np.array(copies), *framings)
+    assert told.startswith("Of 10 foreign pictures 10 ") or " 9 are" in told
+    told = gender.count_overlap(home[:40], strangers, *framings)
+    assert told.startswith("Of 40 foreign pictures 0 ")
 
 
 def test_errors_by_group_give_no_share_of_small_groups(monkeypatch):

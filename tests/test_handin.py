@@ -91,6 +91,16 @@ def test_a_summary_of_a_network_becomes_a_table(executed):
     assert "┃" not in report and "│" not in report
 
 
+def test_sections_of_the_report_are_numbered_from_one():
+    cells = [
+        markdown("## 3 Baseline\n\nsee section 7, sections 3 and 7"),
+        markdown("## 7 Best\n\nSection 3, and section 11 of the notebook"),
+    ]
+    handin.number_sections(cells)
+    assert cells[0].source == "## 1 Baseline\n\nsee section 2, sections 1 and 2"
+    assert cells[1].source == "## 2 Best\n\nSection 1, and section 11 of the notebook"
+
+
 def test_without_students_the_place_for_them_is_shown(executed):
     report = handin.make_report(nbformat.read(executed, as_version=4), "1", "")
     assert "write them here" in report

@@ -86,10 +86,15 @@ def test_roc_curves_name_their_areas():
     figure, axis = plt.subplots()
     sides = {"test": ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), "one": ([1, 1], [0.2, 0.3])}
     plots.roc(axis, sides, "ROC")
+    plots.legend_below(figure, axis)
     figure.suptitle("ROC")
     check(figure, 1)
-    shown = [text.get_text() for text in axis.get_legend().get_texts()]
-    assert shown == ["test: AUC 0.750"]
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == ["test: AUC 0.750", "chance: AUC 0.500"]
+    assert axis.get_xscale() == "linear" and axis.get_xlim() == (0, 1)
+    plots.roc(axis, sides, "ROC", few=True)
+    assert axis.get_xscale() == "log"
 
 
 @pytest.mark.parametrize("lowest", [0, -7])
