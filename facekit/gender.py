@@ -57,18 +57,14 @@ def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
     """
     sets = list(dict.fromkeys(name for parts in views.values() for name in parts))
     figure, axes = plots.panels(2 * len(sets), 2.5, 3.0)
-    for place, name in enumerate(sets):
-        parts = {title: part[name] for title, part in views.items() if name in part}
+    for name, whole, enlarged in zip(sets, axes[::2], axes[1::2], strict=True):
         sides = {
-            title: (view["gender"], view["gender_probability"])
-            for title, view in parts.items()
+            title: parts[name][["gender", "gender_probability"]].to_numpy().T
+            for title, parts in views.items()
         }
-        plots.roc(axes[2 * place], sides, f"{name.capitalize()}")
-        plots.roc(
-            axes[2 * place + 1], sides, f"{name.capitalize()}, enlarged", few=True
-        )
-        # the areas differ by set: a legend in each whole panel
-        axes[2 * place].legend(frameon=False, fontsize=7, loc="lower right")
+        plots.roc(whole, sides, name.capitalize())
+        whole.legend(frameon=False, fontsize=7, loc="lower right")  # areas of this set
+        plots.roc(enlarged, sides, f"{name.capitalize()}, enlarged", few=True)
     report.show_figure(figure, "ROC curves of all networks: " + " and ".join(sets))
 
 
@@ -194,8 +190,8 @@ def count_overlap(home: np.ndarray, away: np.ndarray, back, forth) -> str:
     found, copies = likeness(away, back), likeness(home[::20], forth, back)
     bar = np.quantile(copies, 0.05)
     return (
-        f"Of {len(away):,} foreign pictures {(found >= bar).sum():,} are as like one of "
-        f"UTKFace's as its own are after being framed as foreign and back: 95 % of "
+        f"Of {len(away):,} foreign pictures {(found >= bar).sum():,} are as like one "
+        f"of UTKFace's as its own are after being framed as foreign and back: 95 % of "
         f"these correlate by {bar:.3f} or more, the likest foreign one by "
         f"{found.max():.3f} (middle of the face)."
     )
