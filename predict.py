@@ -19,21 +19,20 @@ import os
 import pathlib
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from facekit.labels import DATA, ETHNICITIES, MODELS, PICTURES, SIZE
+from facekit.labels import DATA, ETHNICITIES, MODELS, SIZE
 from facekit.measure import age_intervals
+from facekit.pictures import ENDINGS, OTHERS, read
 from facekit.sources import parse_pixels
 
 ETHICS = (
     "Gender and ethnicity are labels that annotators gave to pictures, not facts "
     "about people: do not decide anything about a person by them."
 )
-ENDINGS = (*PICTURES, ".gif", ".webp")
 FILE_COLUMNS = ("img_name", "file", "path")
 SHORT = 5  # seconds of work that need no word of progress
 
@@ -79,7 +78,7 @@ def list_folder(folder: pathlib.Path) -> Iterator[tuple]:
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if name.lower().endswith(ENDINGS):
+            if name.lower().endswith(ENDINGS + OTHERS):
                 path = pathlib.Path(place, name)
                 yield str(path), path
 
@@ -129,33 +128,15 @@ def read_pixels(text: str) -> np.ndarray | ValueError:
     return picture
 
 
-def load_upright(path: pathlib.Path) -> Image.Image:
-    """Load a picture of any colour mode as RGB, turned as its camera says.
-
-    Transparent parts lie on mid-grey.
-    """
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):  # 16 or 32 bits per pixel
-            levels = np.asarray(image, "float64")
-            top = 65535 if levels.max() > 255 else 255
-            image = Image.fromarray((levels / top * 255).clip(0, 255).astype("uint8"))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            ground = Image.new("RGBA", image.size, (128, 128, 128, 255))
-            image = Image.alpha_composite(ground, image)
-        return image.convert("RGB")
-
-
 def open_picture(source: pathlib.Path | np.ndarray) -> Image.Image:
     """Read a picture, a file or grey levels, as RGB: upright, its middle square.
 
-    Raises OSError, ValueError or DecompressionBombError if it cannot be read.
+    Raises one of ``pictures.UNREADABLE`` if it cannot be read.
     """
     if isinstance(source, np.ndarray):
         image = Image.fromarray(source).convert("RGB")
     else:
-        image = load_upright(source)
+        image = read(source).convert("RGB")
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     return image.crop((left, top, left + side, top + side))
@@ -380,7 +361,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Predict what the command line names, print it, and give the exit status."""
     chosen = parse_arguments(arguments)
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
     try:
         predictor = Predictor(find_model(chosen.model))
     except (OSError, ValueError) as error:

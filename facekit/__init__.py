@@ -3,6 +3,7 @@
 The modules stand in the order in which data flow; each imports only modules above it:
 
 labels       what sets, labels and pictures are called; which set a picture belongs to
+pictures     a picture is read, or refused with a reason: in one place
 sources      the user's pictures, brought into the assignment's layout
 dataset      labels and pictures, read and checked: one frozen ``Dataset``
 duplicates   the same picture twice, and what their labels say

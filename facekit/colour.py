@@ -6,9 +6,8 @@ import re
 
 import numpy as np
 import pandas as pd
-import PIL.Image
 
-from facekit import dataset, labels, sources
+from facekit import dataset, labels, pictures, sources
 from facekit.dataset import Dataset, make_faults
 
 UTKFACE_NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{17})")
@@ -83,8 +82,8 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
         name = path.relative_to(folder).as_posix()
         parts = UTKFACE_NAME.match(path.name)
         main_name = f"{parts[4]}.jpg.chip.jpg" if parts else ""
-        if not name.lower().endswith(labels.PICTURES):
-            faults.append((name, "file that is not an image", 0, False))
+        if why := pictures.name_fault(name):
+            faults.append((name, why, 0, False))
         elif parts is None or int(parts[1]) > labels.AGES[-1]:
             faults.append((name, "name that holds no labels", 0, False))
         elif (hashed := labels.hash_name(main_name)) not in known:
@@ -116,10 +115,10 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
         below = [path for path in folder.iterdir() if path.name.lower() in names]
         for path in (path for part in below for path in part.rglob("[!.]*")):
             name = path.relative_to(folder).as_posix()
-            if name.lower().endswith(labels.PICTURES):
-                rows.append((name, code, split))
+            if path.is_file() and (why := pictures.name_fault(name)):
+                faults.append((name, why, 0, False))
             elif path.is_file():
-                faults.append((name, "file that is not an image", 0, False))
+                rows.append((name, code, split))
     table = pd.DataFrame(rows, columns=["img_name", "gender", "split"])
     found = _read(table.assign(age=np.nan, ethnicity=np.nan), faults, folder)
     for code, names in enumerate(CLASS_FOLDERS.values()):
@@ -153,21 +152,18 @@ def _read(rows, faults, folder):
 
     The digest is that of their names and sizes in bytes.
     """
-
-    def decode(name):
-        try:
-            with PIL.Image.open(folder / name) as picture:
-                picture.draft("L", (25, 25))  # a JPEG is read whole, at an eighth
-                return np.asarray(picture.convert("L").resize((25, 25)))
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-            return None
-
+    lost, small = {}, []
     rows = rows.sort_values("img_name")
-    small = rows["img_name"].map(decode).astype(object)
-    lost = rows["img_name"][small.isna()]
-    table = rows.drop(index=lost.index).reset_index(drop=True)
-    faults = make_faults(faults + [(name, "broken picture", 0, False) for name in lost])
+    for row, name in rows["img_name"].items():
+        try:  # a JPEG is read whole, at an eighth
+            grey = pictures.read(folder / name, plain=True, draft=(25, 25))
+            small.append(np.asarray(grey.convert("L").resize((25, 25))))
+        except pictures.UNREADABLE as why:
+            lost[row] = pictures.fault(why)
+    faults += [(rows["img_name"][row], why, 0, False) for row, why in lost.items()]
+    table = rows.drop(index=[*lost]).reset_index(drop=True)
+    faults = make_faults(faults)
     names = table["img_name"].to_list()
     digest = labels.digest([names, [(folder / name).stat().st_size for name in names]])
-    images = np.array(small.dropna().to_list())
+    images = np.array(small)
     return Dataset(table, folder, faults, "own", digest, images)

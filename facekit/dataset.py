@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import unicodedata
 
 import numpy as np
 import pandas as pd
 import PIL.Image
 
-from facekit import labels
+from facekit import labels, pictures
 from facekit.sources import read_labels
 
 # What UTKFace is told by besides its names: for training, validation and test the mean
@@ -64,30 +65,67 @@ def list_pictures(folder: pathlib.Path) -> pd.DataFrame:
 
 
 def find_faults(given: pd.DataFrame, files: pd.Series) -> list[tuple]:
-    """What is wrong with rows and names of files, as ``make_faults`` takes it."""
+    """What is wrong with rows and names of files, as ``make_faults`` takes it.
+
+    Raises ValueError where more than a twentieth of a label's column (and more than
+    ten rows) are out of range: then the codes are others, also in the other rows.
+    """
     name = given["img_name"].fillna("")
-    numbers = [pd.to_numeric(given[label], "coerce") for label in labels.LABELS]
-    age, gender, ethnicity = numbers
+    ranges = {"age": labels.AGES, "gender": (0, 1), "ethnicity": range(5)}
+    words = {"age": f"a whole number from 0 to {labels.AGES[-1]}"}
+    words |= {"gender": "0 or 1", "ethnicity": "0 to 4"}
+    numbers = given[list(ranges)].apply(pd.to_numeric, errors="coerce")
+    outside = {f"{k} not {words[k]}": ~numbers[k].isin(v) for k, v in ranges.items()}
+    for why, rows in outside.items():
+        if rows.sum() > max(10, len(given) / 20):
+            label = why.partition(" ")[0]
+            raise ValueError(
+                f"In {rows.sum():,} of {len(given):,} rows {why}, such as "
+                f"{given[label][rows].iloc[0]!r}: code the column {label} anew "
+                "(gender: 0 male, 1 female; ethnicity: 0 White to 4 Other)."
+            )
+    reasons = given.get("left_out", pd.Series("", given.index)).fillna("")
+    kinds = name.map(pictures.name_fault)
     checks = {  # the first that fits a row is told
         "no image name": name.str.strip() == "",
         "image name that is a path": name != name.map(os.path.basename),
-        f"age not a whole number from 0 to {labels.AGES[-1]}": ~age.isin(labels.AGES),
-        "gender not 0 or 1": ~gender.isin((0, 1)),
-        "ethnicity not 0 to 4": ~ethnicity.isin(range(5)),
+        **{why: reasons == why for why in reasons.unique() if why},
+        **outside,
         "image name used by an earlier row": name.duplicated(),
         "row whose image is missing": ~name.isin(files),
-        "file that is not an image": ~name.str.lower().str.endswith(labels.PICTURES),
+        **{why: kinds == why for why in kinds.unique() if why},
     }
     fault = np.select([*checks.values()], [*checks], default="")
     rows = np.flatnonzero(fault != "")
     found = [(name[row], str(fault[row]), int(row) + 1, False) for row in rows]
     twice, unknown = files[files.duplicated()], files[~files.isin(name)]
     found += [(name, "image also in an earlier set", 0, False) for name in twice]
-    return found + [(name, "image without a row", 0, False) for name in unknown]
+    return found + [
+        (name, pictures.name_fault(name) or "image without a row", 0, False)
+        for name in unknown
+    ]
+
+
+def match_names(names: pd.Series, files: pd.Series) -> pd.Series:
+    """Names of rows as the files have them, where only one file can be meant.
+
+    Composed or decomposed letters (macOS) are the same; an extension may be missing.
+    """
+
+    def compose(name):
+        return unicodedata.normalize("NFC", name)
+
+    for key in (compose, lambda name: compose(os.path.splitext(name)[0])):
+        known = pd.Series(files.to_numpy(), files.map(key).to_numpy())
+        known = known[~known.index.duplicated(keep=False)]
+        other = names.fillna("").map(compose).map(known)
+        names = names.where(names.isin(files) | other.isna(), other)
+    return names
 
 
 def make_faults(rows: list[tuple]) -> pd.DataFrame:
     """Table of faults: ``img_name``, ``fault``, ``row`` of the CSV (or 0), ``used``."""
+    rows = [(str(n).encode("utf-8", "replace").decode(), *rest) for n, *rest in rows]
     return pd.DataFrame(rows, columns=["img_name", "fault", "row", "used"])
 
 
@@ -96,8 +134,10 @@ def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
 
     Raises ValueError or FileNotFoundError, with what to do, where nothing is left.
     """
-    given = read_labels(folder / "age_gender.csv")
+    made = (folder / "source.json").exists()  # from a CSV that had rows to leave out
+    given = read_labels(folder / "age_gender.csv", extra=("left_out",) if made else ())
     files = list_pictures(folder / "images")
+    given["img_name"] = match_names(given["img_name"], files["img_name"])
     faults = find_faults(given, files["img_name"])
     good = given.drop(index=[row - 1 for _, _, row, _ in faults if row])
     for label in labels.LABELS:
@@ -113,6 +153,11 @@ def load(folder: pathlib.Path, synthetic: bool = False) -> Dataset:
                 f"No usable image is left in the {split} set: compare the names in "
                 "age_gender.csv with the files in images."
             )
+    if labels.validation_half(table["img_name"][table["split"] == "val"]).nunique() < 2:
+        raise ValueError(
+            "The val set has too few usable pictures to be split into halves: put more "
+            f"into images/val ({labels.FEWEST} or more)."
+        )
     faults = make_faults(faults + seen)
     name = "utkface" if is_utkface(table, images) else "sample" if synthetic else "own"
     exact = table.to_csv(index=False) + "".join(labels.digest_pictures(images))
@@ -160,10 +205,9 @@ def _read_images(table, folder):
     rows = zip(table["split"], table["img_name"], strict=True)
     for position, (split, name) in enumerate(rows):
         try:
-            with PIL.Image.open(folder / split / name) as picture:
-                grey = picture.convert("L")
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-            seen.append((name, "broken picture", 0, False))
+            grey = pictures.read(folder / split / name, plain=True).convert("L")
+        except pictures.UNREADABLE as why:
+            seen.append((name, pictures.fault(why), 0, False))
             continue
         if grey.size != (labels.SIZE, labels.SIZE):
             seen.append((name, f"resized to {labels.SIZE}×{labels.SIZE}", 0, True))

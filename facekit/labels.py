@@ -18,7 +18,6 @@ GENDERS = ("male", "female")
 ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
 AGES = np.arange(117)  # years that a label may have
 SIZE = 48  # pixels, both sides of the main assignment's pictures
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff")
 FEWEST = 25  # pictures that can be split into three sets
 
 

@@ -1,19 +1,20 @@
 """Folder, CSV, Kaggle or sample: whatever is there becomes the assignment's layout."""
 
+import codecs
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import socket
 import tempfile
+import warnings
 
 import numpy as np
 import pandas as pd
 import PIL.Image
 
-from facekit import labels
+from facekit import labels, pictures
 
 KAGGLE = "nipunarora8/age-gender-and-ethnicity-face-data-csv"
 SAMPLE = labels.DATA / "sample" / "faces.zip"
@@ -37,46 +38,87 @@ def find_source(choice: str, data_dir: pathlib.Path, seed: int = 1) -> Source:
     ways = {"folder": _folder, "csv": _csv, "kaggle": _kaggle, "sample": _sample}
     if choice != "auto" and choice not in ways:
         raise ValueError(f"DATA is {choice!r}; use 'auto' or one of {list(ways)}.")
+    places = [data_dir, *_places_below(data_dir)]
     for way in ways if choice == "auto" else [choice]:
-        if source := ways[way](data_dir, seed):
-            return source
+        for place in places if way in ("folder", "csv") else [data_dir]:
+            if source := ways[way](place, seed):
+                if choice == "auto" and source.synthetic:
+                    _tell_of_unused(data_dir)
+                return source
     raise FileNotFoundError(
         f"DATA is {choice!r}, but {data_dir.name}/ holds no such data: data/README.md "
         "names the layouts; 'auto' takes what is there."
     )
 
 
-def read_labels(path: pathlib.Path) -> pd.DataFrame:
+def csv_options(path: pathlib.Path) -> dict:
+    """What ``pandas.read_csv`` needs to read a CSV file as Excel and others write it.
+
+    Separator (comma, semicolon, tab), encoding (UTF-8 or 16), headings: stripped, in
+    lower case. ValueError if it is a folder or names a column of ours twice.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path.name} is a folder: a CSV file belongs there.")
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+    marks = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+    encoding = "utf-16" if start.startswith(marks) else "utf-8-sig"
+    heading = next(iter(start.decode(encoding, "replace").splitlines()), "")
+    separator = max(",;\t", key=heading.count)
+    names = [name.strip(' "').lower() for name in heading.split(separator)]
+    for name in (*labels.COLUMNS, "pixels"):
+        if names.count(name) > 1:
+            raise ValueError(f"{path.name} has two columns {name}: remove one.")
+    names = [n if names.count(n) == 1 else f"{n} {i}" for i, n in enumerate(names)]
+    form = {"sep": separator, "encoding": encoding, "names": names, "header": 0}
+    return form | {"index_col": False, "skipinitialspace": True}
+
+
+def read_labels(path: pathlib.Path, extra: tuple[str, ...] = ()) -> pd.DataFrame:
     """Read the columns age, gender, ethnicity and img_name of a CSV, as they stand.
 
-    Raises ValueError, with what to do, if it is no CSV, is empty or lacks a column.
+    Those of ``extra`` are read where they are there. Raises ValueError, with what to
+    do, if it is no CSV, is empty or lacks a column.
     """
-    try:
-        table = pd.read_csv(path, dtype={"img_name": str}, skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as why:
-        raise ValueError(
-            f"{path.name} is not a CSV file. Save the table as CSV (UTF-8, commas) "
-            f"with the columns {', '.join(labels.COLUMNS)}."
-        ) from why
-    missing = [column for column in labels.COLUMNS if column not in table]
+    wanted, options = ", ".join(labels.COLUMNS), csv_options(path)
+    if not any(options["names"]):
+        raise ValueError(f"{path.name} is empty. Put the assignment's table there.")
+    missing = [column for column in labels.COLUMNS if column not in options["names"]]
     if missing:
         raise ValueError(
             f"{path.name} has no column {', '.join(missing)}; its columns are "
-            f"{', '.join(map(str, table.columns))}. Rename or add them."
+            f"{', '.join(options['names'])}. Rename or add them."
         )
+    use = [*labels.COLUMNS, *(name for name in extra if name in options["names"])]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a comma at the end of each row
+            table = pd.read_csv(path, usecols=use, dtype=str, **options)
+    except (UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as why:
+        raise ValueError(
+            f"{path.name} is not a CSV file. Save the table as CSV (UTF-8, commas) "
+            f"with the columns {wanted}."
+        ) from why
     if table.empty:
         raise ValueError(f"{path.name} has no rows. Put the assignment's table there.")
-    return table[list(labels.COLUMNS)]
+    return table[use]
 
 
 def parse_pixels(text: str, side: int = labels.SIZE) -> np.ndarray | None:
-    """One cell of a pixel CSV as uint8 ``(side, side)``; None if it is no picture."""
+    """One cell of a pixel CSV as uint8 ``(side, side)``; None if it is no picture.
+
+    Whole numbers up to 255, however written, or shares from 0 to 1.
+    """
     try:
-        values = np.array(str(text).split(), dtype=int)
-    except (ValueError, OverflowError):
+        values = np.array(str(text).split(), dtype=float)
+    except ValueError:
         return None
-    if values.size != side * side or values.min() < 0 or values.max() > 255:
+    if values.size != side * side or not 0 <= values.min() <= values.max() <= 255:
         return None
+    if (values != np.floor(values)).any():
+        if values.max() > 1:
+            return None
+        values = np.round(255 * values)
     return values.astype("uint8").reshape(side, side)
 
 
@@ -85,8 +127,8 @@ def write_layout(
 ) -> None:
     """Write pictures ``(n, 48, 48)`` and labels as the assignment lays them out.
 
-    A row of ``table`` whose ``split`` is missing gets no picture. ``source.json``,
-    written last, says what the folder was made from, and that it is whole.
+    A row of ``table`` whose ``split`` is missing gets no picture; a column ``left_out``
+    says why. ``source.json``, written last, says what the folder was made from.
     """
     for split in labels.SPLITS:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
@@ -95,8 +137,29 @@ def write_layout(
         if isinstance(split, str):
             path = folder / "images" / split / name
             PIL.Image.fromarray(image).save(path, quality=95)
-    table[list(labels.COLUMNS)].to_csv(folder / "age_gender.csv", index=False)
+    columns = [*labels.COLUMNS, *table.columns.intersection(["left_out"])]
+    table[columns].to_csv(folder / "age_gender.csv", index=False)
     (folder / "source.json").write_text(json.dumps(source), encoding="utf-8")
+
+
+def _places_below(data_dir):
+    """Folders below ``data``, at most two deep, that hold an ``age_gender.csv``."""
+    patterns = [f"{'*/' * depth}age_gender.csv" for depth in (1, 2)]
+    found = [path.parent for part in patterns for path in sorted(data_dir.glob(part))]
+    return [place for place in found if not _made_from(place)]
+
+
+def _tell_of_unused(data_dir):
+    """Say what lies in ``data`` although the sample is taken."""
+    known = {"README.md", SAMPLE.parent.name, "split.csv.gz", "synthetic", "imported"}
+    found = sorted(path.name for path in data_dir.glob("[!.]*"))
+    if unused := [name for name in found if name not in known]:
+        told = ", ".join(unused[:5]) + ", …" * (len(unused) > 5)
+        packed = any(name.endswith((".zip", ".rar", ".7z", ".gz")) for name in unused)
+        print(
+            f"Warning: the synthetic sample is used, although {data_dir.name}/ holds "
+            f"{told}: {'unpack it there; ' * packed}data/README.md names the layouts."
+        )
 
 
 def _made_from(folder):
@@ -125,47 +188,55 @@ def _made_anew(folder):
 
 def _has_pixels(path):
     """Tell whether a CSV has a column ``pixels``."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return "pixels" in [name.strip(' "\r\n') for name in file.readline().split(",")]
+    return path.is_file() and "pixels" in csv_options(path)["names"]
 
 
 def _import_pixels(path, data_dir, seed):
     """Write a CSV with pixels out into a folder, once for each file and seed."""
     folder, stat = data_dir / "imported", path.stat()
     source = {"file": path.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns}
-    source |= {"seed": seed}
+    source |= {"seed": seed, "version": 2}
     if _made_from(folder) == source:
         return folder
-    given = read_labels(path)
+    given = read_labels(path, extra=("pixels",))
     print(f"Writing the pictures of {len(given):,} rows of {path.name}, once")
-    pixels = pd.read_csv(path, usecols=["pixels"], skipinitialspace=True)["pixels"]
-    pixels = pixels.map(parse_pixels)
-    names = given["img_name"].fillna("")
-    good = pixels.notna() & ~names.duplicated() & (names == names.map(os.path.basename))
-    good &= names.str.lower().str.endswith(labels.PICTURES)
-    for row in given.index[pixels.isna()][:5] + 1:
-        print(f"Row {row} has no {labels.SIZE**2} pixels from 0 to 255: left out")
-    if not good.any():
-        raise ValueError(
-            f"{path.name} has no row with a name and {labels.SIZE**2} pixels: "
-            "data/README.md says what its columns hold."
-        )
+    pixels, names = given.pop("pixels").map(parse_pixels), given["img_name"].fillna("")
+    checks = {
+        f"pixels not {labels.SIZE**2:,} numbers from 0 to 255": pixels.isna(),
+        "image name that no file can have": ~names.map(_fits_a_file),
+    }
+    given["left_out"] = np.select([*checks.values()], [*checks], default="")
+    good = (given["left_out"] == "") & (names != "") & ~names.duplicated()
+    good &= names.str.lower().str.endswith(pictures.ENDINGS)
     images = np.zeros((len(given), labels.SIZE, labels.SIZE), "uint8")
-    images[good] = np.stack(pixels[good])
-    digests = labels.digest_pictures(images[good])
+    if good.any():
+        images[good] = np.stack(pixels[good])
+    digests, known = labels.digest_pictures(images[good]), labels.read_split_table()
     table = given.assign(split=None)
-    known = labels.read_split_table()
     table.loc[good, "split"] = labels.assign_splits(given[good], digests, known, seed)
+    if set(table.loc[good, "split"]) < set(labels.SPLITS):
+        raise ValueError(
+            f"{path.name} has {good.sum():,} rows with a name and {labels.SIZE**2} "
+            f"pixels; {labels.FEWEST} different ones are needed to split them into "
+            "three sets: data/README.md says what its columns hold."
+        )
     with _made_anew(folder) as draft:
         write_layout(images, table, draft, source)
     return folder
+
+
+def _fits_a_file(name):
+    """Tell whether every file system takes a name, and whether it is no path."""
+    odd = any(letter in '<>:"/\\|?*' or not letter.isprintable() for letter in name)
+    return not odd and len(name.encode("utf-8", "replace")) <= 200
 
 
 def _folder(data_dir, seed):
     """The assignment's folder, if it is there."""
     csv, pictures = data_dir / "age_gender.csv", data_dir / "images"
     if not pictures.is_dir() or not csv.exists():
-        if pictures.is_dir() or csv.exists() and not _has_pixels(csv):
+        plain = csv.exists() and "pixels" not in csv_options(csv)["names"]
+        if plain or pictures.is_dir() and not _places_below(data_dir):
             raise FileNotFoundError(
                 f"{(csv if pictures.is_dir() else pictures).name} is not there: the "
                 f"assignment's table belongs into {data_dir.name}/age_gender.csv, its "

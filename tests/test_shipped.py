@@ -12,7 +12,7 @@ import pandas as pd
 import publish
 import pytest
 
-from facekit import labels, report
+from facekit import labels, pictures, report
 
 SHIPPED = labels.MODELS / "utkface"
 COUNTS = {"train": 15_026, "val": 3_757, "test": 4_696}
@@ -49,7 +49,7 @@ def test_no_text_names_a_real_picture():
 def test_no_file_is_a_picture_or_a_table_of_people():
     for path in shipped_files():
         if path.name != "errors_by_age.png":  # a figure, the README's
-            assert path.suffix.lower() not in {*labels.PICTURES, ".gif"}
+            assert path.suffix.lower() not in {*pictures.ENDINGS, *pictures.OTHERS}
         if path.suffix == ".csv":
             assert not {"img_name", "pixels"} & set(pd.read_csv(path, nrows=1))
     zips = [path.name for path in shipped_files() if path.suffix == ".zip"]

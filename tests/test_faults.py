@@ -1,0 +1,286 @@
+"""Bad input, row by row of ``tests/README.md``: injected for real, told or mended."""
+
+import shutil
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+
+from facekit import batches, colour, dataset, labels, pictures, sources
+
+
+def change(folder, **columns):
+    """Give some columns of the table other values."""
+    path = folder / "age_gender.csv"
+    pd.read_csv(path).assign(**columns).to_csv(path, index=False)
+
+
+def replace_picture(folder, image, name="face_003.png", **options):
+    """Put another picture in the place of the fourth one, and name it in its row."""
+    path = folder / "images/train/face_003.jpg"
+    path.unlink()
+    image.save(path.with_name(name), **options)
+    table = pd.read_csv(folder / "age_gender.csv")
+    table.loc[3, "img_name"] = name
+    table.to_csv(folder / "age_gender.csv", index=False)
+    return path.with_name(name)
+
+
+def exif(orientation):
+    """EXIF data with an orientation."""
+    data = PIL.Image.Exif()
+    data[274] = orientation
+    return data
+
+
+GREY = np.arange(48 * 48).reshape(48, 48)
+ODD = {  # pictures that Keras' generators would feed as something else
+    "16 or 32 bits per pixel": (PIL.Image.fromarray((28 * GREY).astype("uint16")), {}),
+    "turned by its camera (EXIF)": (
+        PIL.Image.fromarray((GREY % 256).astype("uint8")),
+        {"exif": exif(6)},
+    ),
+    "transparent parts": (PIL.Image.new("RGBA", (48, 48), (9, 9, 9, 9)), {}),
+}
+
+
+@pytest.mark.parametrize("why", ODD)
+def test_01_13_what_a_generator_reads_otherwise_is_left_out(small_folder, why):
+    image, options = ODD[why]
+    replace_picture(small_folder, image, **options)
+    found = dataset.load(small_folder)
+    assert found.faults["fault"].tolist() == [f"picture: {why}"]
+    assert len(found.table) == 59
+
+
+def test_01_what_is_checked_is_what_is_fed(small_folder, save_picture):
+    kinds = {"face_000.jpg": "L", "face_001.jpg": "RGB", "face_002.jpg": "CMYK"}
+    for name, mode in kinds.items():
+        path = small_folder / "images/train" / name
+        PIL.Image.open(path).convert(mode).save(path)
+    replace_picture(small_folder, PIL.Image.new("RGBA", (48, 48), (9, 99, 9, 255)))
+    found = dataset.load(small_folder)
+    rows = found.rows("train")
+    flow = batches.flow(rows, small_folder / "images/train", (48, 48, 1))
+    fed = np.concatenate([flow[n][0] for n in range(len(flow))])[..., 0]
+    assert len(rows) == 30
+    np.testing.assert_allclose(255 * fed, found.images[rows.index], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("label", "codes"), [("gender", (1, 2)), ("ethnicity", (1, 6)), ("age", (900, 999))]
+)
+def test_02_other_codes_stop_the_run_and_say_which_are_wanted(
+    small_folder, label, codes
+):
+    change(small_folder, **{label: np.tile(codes, 30)})
+    with pytest.raises(ValueError, match=f"In .. of 60 rows {label} not .* code the"):
+        dataset.load(small_folder)
+
+
+def test_03_a_nested_folder_is_found(small_folder, tmp_path):
+    (tmp_path / "data/archive").mkdir(parents=True)
+    (small_folder / "source.json").unlink()
+    shutil.move(small_folder, tmp_path / "data/archive/faces")
+    source = sources.find_source("auto", tmp_path / "data")
+    assert source.folder == tmp_path / "data/archive/faces"
+    assert len(dataset.load(source.folder).table) == 60
+
+
+def test_03_a_zip_is_named_before_the_sample_is_taken(tmp_path, offline, capsys):
+    (tmp_path / "faces.zip").write_bytes(b"PK")
+    (tmp_path / "README.md").touch()
+    assert sources.find_source("auto", tmp_path).synthetic
+    told = capsys.readouterr().out
+    assert "Warning: the synthetic sample is used" in told
+    assert "holds faces.zip: unpack it there; data/README.md" in told
+
+
+def test_03_an_empty_data_folder_is_no_reason_to_warn(tmp_path, offline, capsys):
+    for _ in range(2):
+        sources.find_source("auto", tmp_path)
+    assert "Warning" not in capsys.readouterr().out
+
+
+def write_csv(path, rows, **options):
+    """Write rows as a CSV file, as other programs do."""
+    rows.to_csv(path, **{"index": False} | options)
+
+
+WAYS = {
+    "UTF-16": {"encoding": "utf-16"},
+    "semicolons": {"sep": ";"},
+    "tabs": {"sep": "\t"},
+    "UTF-8 with a mark": {"encoding": "utf-8-sig"},
+    "an index of texts": {"index": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["pixels", "folder"])
+def test_07_11_as_excel_and_others_write_it(
+    tmp_path, small_folder, pixel_rows, way, kind
+):
+    rows = pixel_rows[:60] if kind == "pixels" else None
+    path = tmp_path / "age_gender.csv"
+    if rows is None:
+        path = small_folder / path.name
+        rows = pd.read_csv(path)
+    rows.index = [f"row {number}" for number in range(len(rows))]
+    write_csv(path, rows, **WAYS[way])
+    source = sources.find_source("auto", path.parent)
+    found = dataset.load(source.folder)
+    assert len(found.table) == 60 and found.faults.empty
+    # the notebook reads it with pandas and these options
+    path = source.folder / path.name
+    assert len(pd.read_csv(path, **sources.csv_options(path))) == 60
+
+
+@pytest.mark.parametrize("heading", ["Age, Gender , ETHNICITY,img_name", " age,gender"])
+def test_08_11_headings_in_another_case_and_with_blanks(small_folder, heading):
+    path = small_folder / "age_gender.csv"
+    table = pd.read_csv(path)[["age", "gender", "ethnicity", "img_name"]]
+    lines = table.to_csv(index=False).splitlines()
+    rest = lines[0].split(",")[heading.count(",") + 1 :]
+    path.write_text("\n".join([",".join([heading, *rest]), *lines[1:]]))
+    assert len(dataset.load(small_folder).table) == 60
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".jpg", "a:b.jpg", "a\nb.jpg", 'a"b.jpg'])
+def test_08_a_name_that_no_file_can_have_is_counted(tmp_path, pixel_rows, name):
+    rows = pixel_rows[:60].copy()
+    rows.loc[6, "img_name"] = name
+    write_csv(tmp_path / "faces.csv", rows)
+    found = dataset.load(sources.find_source("csv", tmp_path).folder)
+    assert found.faults["fault"].tolist() == ["image name that no file can have"]
+    assert found.faults["row"].tolist() == [7] and len(found.table) == 59
+
+
+def test_09_a_comma_at_the_end_of_every_row(small_folder):
+    path = small_folder / "age_gender.csv"
+    heading, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([heading, *(f"{line}," for line in lines)]))
+    assert len(dataset.load(small_folder).table) == 60
+    path.write_text("\n".join(f"{line}," for line in [heading, *lines]))
+    assert len(dataset.load(small_folder).table) == 60
+
+
+def test_10_a_folder_in_the_place_of_the_table(small_folder):
+    path = small_folder / "age_gender.csv"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="age_gender.csv is a folder: a CSV file"):
+        dataset.load(sources.find_source("auto", small_folder).folder)
+
+
+def test_10_names_that_are_no_text_are_counted(small_folder, utkface):
+    name = b"\xff\xfe.jpg".decode("utf-8", "surrogateescape")
+    shutil.copy(small_folder / "images/train/face_003.jpg", small_folder / name)
+    shutil.move(small_folder / name, small_folder / "images/train")
+    found = dataset.load(small_folder)
+    assert found.faults["fault"].tolist() == ["name that is not text"]
+    assert found.faults["img_name"][0].encode() and len(found.table) == 60
+    shutil.copy(small_folder / "images/train/face_004.jpg", utkface / name)
+    faults = colour.read_utkface(utkface).faults
+    assert "name that is not text" in set(faults["fault"])
+
+
+def test_12_a_column_named_twice(small_folder):
+    path = small_folder / "age_gender.csv"
+    table = pd.read_csv(path)
+    table.assign(AGE=3).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="has two columns age: remove one"):
+        dataset.load(small_folder)
+
+
+@pytest.mark.parametrize("value", ["True", "yes", "0.5", "-1", "inf", ""])
+def test_12_labels_that_are_no_numbers(small_folder, value):
+    change(small_folder, gender=value)
+    with pytest.raises(ValueError, match="In 60 of 60 rows gender not 0 or 1"):
+        dataset.load(small_folder)
+
+
+def test_14_a_picture_too_large_is_not_decoded(small_folder, monkeypatch):
+    path = replace_picture(small_folder, PIL.Image.new("1", (12_000, 12_000)))
+    with pytest.raises(ValueError, match="more than 89 million pixels"):
+        pictures.read(path)
+    found = dataset.load(small_folder)
+    assert found.faults["fault"].tolist() == ["picture: more than 89 million pixels"]
+
+
+def test_16_17_pixels_have_reasons_of_their_own_and_other_scales(tmp_path, pixel_rows):
+    rows = pixel_rows[:60].copy()
+    levels = np.array(rows["pixels"][0].split(), int)
+    rows.loc[0, "pixels"] = " ".join(f"{level}.0" for level in levels)
+    rows.loc[1, "pixels"] = " ".join(f"{level / 255:.5f}" for level in levels)
+    rows.loc[2, "pixels"] = " ".join(f"{level / 2}" for level in levels)
+    rows.loc[3, "img_name"] = "missing/picture.jpg"
+    write_csv(tmp_path / "faces.csv", rows)
+    found = dataset.load(sources.find_source("csv", tmp_path).folder)
+    assert found.faults[["row", "fault"]].values.tolist() == [
+        [3, "pixels not 2,304 numbers from 0 to 255"],
+        [4, "image name that is a path"],
+    ]
+    same = found.images[:2].astype(int) - levels.reshape(48, 48)
+    assert np.abs(same).mean() < 3  # JPEG loses a little
+
+
+@pytest.mark.parametrize("kind", ["few", "the same picture"])
+def test_18_too_few_to_split_say_how_many_are_needed(tmp_path, pixel_rows, kind):
+    rows = pixel_rows[: 20 if kind == "few" else 60].copy()
+    if kind != "few":
+        rows["pixels"] = rows["pixels"].iloc[0]
+    write_csv(tmp_path / "faces.csv", rows)
+    with pytest.raises(ValueError, match="faces.csv has .0 rows .*; 25 different ones"):
+        sources.find_source("csv", tmp_path)
+
+
+def test_18_33_too_few_pictures_of_validation_say_so(small_folder):
+    for path in sorted((small_folder / "images/val").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(ValueError, match="The val set has too few usable pictures"):
+        dataset.load(small_folder)
+
+
+def test_19_utkface_with_one_set_alone_says_so(utkface):
+    for path in utkface.rglob("*.jpg"):
+        if path.name in set(colour.read_utkface(utkface).rows("test")["img_name"]):
+            path.unlink()
+    with pytest.raises(ValueError, match="no usable picture of the test set"):
+        colour.read_utkface(utkface)
+
+
+def test_20_letters_of_macos_and_names_without_extension(small_folder):
+    folder = small_folder / "images/train"
+    composed = unicodedata.normalize("NFC", "Zo\u00eb.jpg")
+    (folder / "face_003.jpg").rename(folder / unicodedata.normalize("NFD", composed))
+    table = pd.read_csv(small_folder / "age_gender.csv")
+    table.loc[3, "img_name"] = composed
+    table.loc[4, "img_name"] = "face_004"
+    table.to_csv(small_folder / "age_gender.csv", index=False)
+    found = dataset.load(small_folder)
+    assert len(found.table) == 60 and found.faults.empty
+
+
+def test_20_a_name_that_could_be_two_files_is_not_guessed(small_folder):
+    folder = small_folder / "images/train"
+    shutil.copy(folder / "face_004.jpg", folder / "face_004.jpeg")
+    table = pd.read_csv(small_folder / "age_gender.csv")
+    table.loc[4, "img_name"] = "face_004"
+    table.to_csv(small_folder / "age_gender.csv", index=False)
+    faults = dataset.load(small_folder).faults
+    told = ["row whose image is missing"] + 2 * ["image without a row"]
+    assert faults["fault"].tolist() == told
+
+
+def test_one_list_of_endings():
+    """Row 15: what the notebooks and ``predict.py`` take as pictures."""
+    import predict
+
+    assert predict.ENDINGS is pictures.ENDINGS and predict.OTHERS is pictures.OTHERS
+    for name in ("a.webp", "a.gif"):
+        assert pictures.name_fault(name) == "GIF or WebP: save it as PNG or JPEG"
+    assert not any(map(pictures.name_fault, (f"a{e}" for e in pictures.ENDINGS)))
+    assert labels.SPLITS  # the sets' folders are searched for these alone
