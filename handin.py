@@ -21,6 +21,7 @@ NOTEBOOK = ROOT / "notebooks" / "gender_recognition.ipynb"
 CODE = (  # what makes the results and the predictions; patterns below the project
     "predict.py",
     "facekit/*.py",
+    "studies/*.py",
     "requirements.txt",
     "constraints.txt",
     "data/README.md",

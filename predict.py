@@ -27,7 +27,7 @@ from PIL import Image
 from facekit.labels import DATA, ETHNICITIES, MODELS, SIZE
 from facekit.measure import age_intervals
 from facekit.pictures import ENDINGS, OTHERS, read
-from facekit.sources import parse_pixels
+from facekit.tables import parse_pixels
 
 ETHICS = (
     "Gender and ethnicity are labels that annotators gave to pictures, not facts "

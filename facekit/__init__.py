@@ -4,6 +4,7 @@ The modules stand in the order in which data flow; each imports only modules abo
 
 labels       what sets, labels and pictures are called; which set a picture belongs to
 pictures     a picture is read, or refused with a reason: in one place
+tables       CSV files as people and programs write them
 sources      the user's pictures, brought into the assignment's layout
 dataset      labels and pictures, read and checked: one frozen ``Dataset``
 duplicates   the same picture twice, and what their labels say
@@ -11,9 +12,6 @@ colour       colour pictures and class folders, as ``Dataset`` too
 batches      from a table to what Keras fits on
 networks     optimizer, shared trunk, pretrained networks
 measure      metrics with intervals, differences between networks
-calibration  whether stated probabilities are right
-groups       errors by what pictures were labelled as
-attention    what an answer depends on in the picture
 machine      what computes here, which commit, how long
 runs         a training is done once, resumed, kept, found again
 boards       TensorBoard's files
@@ -21,7 +19,6 @@ predictions  predictions are made once and kept; looks at a test set are logged
 report       tables and sentences
 plots        figures
 diagrams     drawings of networks
-gender       gender recognition: trials compared, faces framed anew
 """
 
 import logging

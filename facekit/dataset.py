@@ -11,7 +11,7 @@ import pandas as pd
 import PIL.Image
 
 from facekit import labels, pictures
-from facekit.sources import read_labels
+from facekit.tables import read_labels
 
 # What UTKFace is told by besides its names: for training, validation and test the mean
 # age (years), the share of the label female, the mean grey level and its spread.

@@ -159,10 +159,8 @@ def roc(axis, sides: dict[str, tuple], title: str, colours=None, few=False) -> N
     chance = np.geomspace(1e-3, 1, 50)
     axis.plot(chance, chance, color="grey", linewidth=0.8, label="chance: AUC 0.500")
     axis.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
-    axis.set(xlim=(0, 1), ylim=(0, 1.02))
-    if few:
-        axis.set(xscale="log", xlim=(1e-3, 1))
-        axis.xaxis.set_major_formatter("{x:g}")
+    axis.set(xscale="log" if few else "linear", xlim=(1e-3 * few, 1), ylim=(0, 1.02))
+    axis.xaxis.set_major_formatter("{x:g}")
 
 
 def legend_below(figure, axis, **options) -> None:

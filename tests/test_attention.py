@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from facekit import attention
+from studies import attention
 
 
 @pytest.fixture(scope="module")

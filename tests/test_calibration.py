@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facekit import calibration
+from studies import calibration
 
 RNG = np.random.default_rng(3)
 STATED = RNG.uniform(0.5, 1, 20_000)

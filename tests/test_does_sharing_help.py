@@ -12,7 +12,7 @@ import tensorflow as tf
 import tiny
 from notebook_cells import load_definitions
 
-from facekit import labels, measure, predictions, sources
+from facekit import labels, measure, predictions, tables
 
 SHIPPED = labels.MODELS / "utkface/does_sharing_help"
 PARAMETERS = {"age": 634_186, "gender": 619_105, "ethnicity": 619_621}
@@ -253,7 +253,7 @@ def test_rows_are_those_of_the_shipped_predictions():
     if not path.exists():
         return
     known = labels.read_split_table()
-    table = sources.read_labels(path).dropna()
+    table = tables.read_labels(path).dropna()
     rows = table[table["img_name"].map(labels.hash_name).map(known) == "val"]
     if len(rows) != 3_757:
         return  # other data

@@ -8,7 +8,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from facekit import batches, colour, dataset, labels, pictures, sources
+from facekit import batches, colour, dataset, labels, pictures, sources, tables
 
 
 def change(folder, **columns):
@@ -135,7 +135,7 @@ def test_07_11_as_excel_and_others_write_it(
     assert len(found.table) == 60 and found.faults.empty
     # the notebook reads it with pandas and these options
     path = source.folder / path.name
-    assert len(pd.read_csv(path, **sources.csv_options(path))) == 60
+    assert len(pd.read_csv(path, **tables.csv_options(path))) == 60
 
 
 @pytest.mark.parametrize("heading", ["Age, Gender , ETHNICITY,img_name", " age,gender"])

@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 from notebook_cells import ROOT, load_definitions
 
-from facekit import batches, colour, gender, measure, predictions, runs
+from facekit import batches, colour, measure, predictions, runs
 from facekit.labels import DATA, LABELS
+from studies import gender
 
 SHIPPED = ROOT / "model" / "utkface" / "gender_recognition"
 NETWORKS = ("gender_baseline", "gender_improved", "gender_mtl_transfer")

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facekit import groups, labels
+from facekit import labels
 from facekit.labels import ETHNICITIES
+from studies import groups
 
 
 def people(count, **columns):

@@ -7,7 +7,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from facekit import dataset, labels, sources
+from facekit import dataset, labels, sources, tables
 
 
 def fingerprint(folder):
@@ -169,7 +169,7 @@ class TestPixelCsv:
         found = dataset.load(imported(rows))
         assert found.faults["fault"].tolist() == ["image name used by an earlier row"]
         kept = found.images[found.table["img_name"] == "face_002.jpg"][0]
-        first = sources.parse_pixels(rows["pixels"][2]).astype(int)
+        first = tables.parse_pixels(rows["pixels"][2]).astype(int)
         assert np.abs(first - kept).mean() < 3
 
     def test_blanks_after_the_commas_of_the_heading(self, tmp_path, pixel_rows):

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from notebook_cells import load_definitions
 
-from facekit import batches, groups, labels, runs
+from facekit import batches, labels, runs
+from studies import groups
 
 FOLDER = labels.MODELS / "utkface"
 

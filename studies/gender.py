@@ -6,9 +6,10 @@ import pandas as pd
 import PIL.Image
 import scipy.optimize
 
-from facekit import batches, duplicates, groups, measure, plots, report
+from facekit import batches, duplicates, measure, plots, report
 from facekit.labels import ETHNICITIES, GENDERS, LABELS
 from facekit.runs import Run
+from studies import groups
 
 METRIC = "gender_accuracy"
 UNCHANGED = (1, 1, 0)  # the framing that a picture has
@@ -41,6 +42,17 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
     plots.legend_below(figure, axes[0], ncols=1 + len(views))
     figure.suptitle(f"{title}, {note}")
     report.show_figure(figure, f"ROC curves and confusion matrices: {title}, {note}")
+
+
+def show_settings(runs: dict[str, Run]) -> None:
+    """Show the settings of networks side by side; all of them have ReLU somewhere."""
+    table = pd.DataFrame(
+        {title: run.history["settings"] for title, run in runs.items()}
+    )
+    table = table.drop(["base_digest", "base_date"]).map(report.format_setting)
+    table.loc["activation"] = table.loc["activation"].replace("–", "relu")
+    table.index = table.index.str.replace("_", " ").str.capitalize()
+    report.show_table(table.reset_index(names="Setting"))
 
 
 def show_measures(views: dict[str, pd.DataFrame]) -> None:
@@ -129,6 +141,22 @@ def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[float]:
         worth.append(100 * step[0])
     report.show_table(pd.DataFrame(rows))
     return worth
+
+
+def explain_gap(worth: list[float]) -> str:
+    """What the improvement is worth, and how much of the gap is framing, in words.
+
+    ``worth``: points, as ``show_conditions`` gives them for the notebook's conditions.
+    """
+    start, zoomed, shifted, framed, _, aged, end, back = worth
+    return (
+        f"**Answer.** The improvement is worth {start:.1f} points on UTKFace's test "
+        f"pictures and {end:.1f} on the foreign ones, {end - start:.1f} more. Framing "
+        f"explains {framed - start:.1f} of them where UTKFace is framed as foreign (by "
+        f"the shift alone {shifted - start:.1f}, by the zoom {zoomed - start:.1f}), "
+        f"{end - back:.1f} where the foreign set is framed as UTKFace. Among adults of "
+        f"UTKFace, framed as foreign, the improvement is worth {aged:.1f}."
+    )
 
 
 def mean_face(rows: pd.DataFrame, folder) -> np.ndarray:
