@@ -27,6 +27,11 @@ class Source:
     sentence: str
     synthetic: bool = False
 
+    @property
+    def csv(self) -> pathlib.Path:
+        """Its table of labels."""
+        return self.folder / "age_gender.csv"
+
 
 def find_source(choice: str, data_dir: pathlib.Path, seed: int = 1) -> Source:
     """Find the data that the user has.

@@ -134,8 +134,7 @@ def test_07_11_as_excel_and_others_write_it(
     found = dataset.load(source.folder)
     assert len(found.table) == 60 and found.faults.empty
     # the notebook reads it with pandas and these options
-    path = source.folder / path.name
-    assert len(pd.read_csv(path, **tables.csv_options(path))) == 60
+    assert len(pd.read_csv(source.csv, **tables.csv_options(source.csv))) == 60
 
 
 @pytest.mark.parametrize("heading", ["Age, Gender , ETHNICITY,img_name", " age,gender"])
