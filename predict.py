@@ -24,16 +24,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
-from facekit.labels import DATA, ETHNICITIES, MODELS, SIZE
+from facekit.labels import DATA, ETHNICITIES, LABELS, MODELS, SIZE
 from facekit.measure import age_intervals
 from facekit.pictures import ENDINGS, OTHERS, read
-from facekit.tables import parse_pixels
+from facekit.tables import csv_options, parse_pixels
 
 ETHICS = (
     "Gender and ethnicity are labels that annotators gave to pictures, not facts "
     "about people: do not decide anything about a person by them."
 )
 FILE_COLUMNS = ("img_name", "file", "path")
+MOST = 4096  # pictures in memory at once
 SHORT = 5  # seconds of work that need no word of progress
 
 
@@ -61,7 +62,9 @@ def find_pictures(paths: Iterable[str]) -> Iterator[tuple]:
     """
     for text in paths:
         path = pathlib.Path(text)
-        if path.is_dir():
+        if not text.strip():
+            found = iter([(text, ValueError("an empty argument"))])
+        elif path.is_dir():
             found = list_folder(path)
         elif path.suffix.lower() == ".csv" and path.is_file():
             found = list_csv(path)
@@ -86,14 +89,15 @@ def list_folder(folder: pathlib.Path) -> Iterator[tuple]:
 def list_csv(path: pathlib.Path) -> Iterator[tuple]:
     """Yield the pictures that a CSV file holds or names, as ``find_pictures`` does."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or []
-            named = next((name for name in FILE_COLUMNS if name in columns), None)
-            if "pixels" not in columns and named is None:
-                wanted = ", ".join(("pixels", *FILE_COLUMNS))
-                raise ValueError(f"has no column of the names {wanted}")
-            below = {}
+        form = csv_options(path)
+        columns = form["names"]
+        named = next((name for name in FILE_COLUMNS if name in columns), None)
+        if "pixels" not in columns and named is None:
+            wanted = ", ".join(("pixels", *FILE_COLUMNS))
+            raise ValueError(f"has no column of the names {wanted}")
+        with open(path, newline="", encoding=form["encoding"]) as file:
+            rows, below = csv.DictReader(file, columns, delimiter=form["sep"]), {}
+            next(rows, None)  # the heading
             for number, row in enumerate(rows, start=1):
                 name = f"{path}:{number}"
                 if named and row[named]:
@@ -102,18 +106,22 @@ def list_csv(path: pathlib.Path) -> Iterator[tuple]:
                     yield name, read_pixels(row["pixels"] or "")
                 else:
                     yield name, locate(path.parent, row[named] or "", below)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+    except (OSError, UnicodeError, csv.Error, ValueError) as error:
         yield str(path), error
 
 
-def locate(folder: pathlib.Path, name: str, below: dict) -> pathlib.Path:
+def locate(folder: pathlib.Path, name: str, below: dict) -> pathlib.Path | OSError:
     """Find a picture that a CSV file names: beside it, else below it.
 
     ``below`` holds the pictures below ``folder`` by name, filled when first needed.
     """
-    if not (folder / name).is_file() and not below:
+    try:
+        beside = bool(name) and (folder / name).is_file()
+    except OSError as error:  # such as a name that is too long
+        return error
+    if not beside and not below:
         below.update((path.name, path) for _, path in list_folder(folder))
-    return below.get(name, folder / name)
+    return folder / name if beside else below.get(name, folder / name)
 
 
 def read_pixels(text: str) -> np.ndarray | ValueError:
@@ -185,6 +193,47 @@ def face_scores(face_model: dict, faces: np.ndarray) -> np.ndarray:
     return np.where(pixels.std(axis=1) < 2, -np.inf, odds)
 
 
+def load_model(path: pathlib.Path):
+    """Load a Keras file that holds no code; ValueError says why it cannot be used."""
+    import keras  # takes seconds: after the arguments were checked
+
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged archive fails in many ways
+        unsafe = "Lambda" in str(error) or "safe_mode" in str(error)
+        why = "it is damaged, of a newer Keras, or has layers that are not Keras' own"
+        why = "it holds code (a Lambda layer), which is not run" if unsafe else why
+        raise ValueError(f"--model {path.name} cannot be used: {why}.") from error
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs)
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    if len(shapes) != 1:
+        raise ValueError(f"{path.name} wants more than a picture: use another model")
+    square = len(shapes[0]) == 3 and shapes[0][0] == shapes[0][1]
+    if not square or not shapes[0][0] or shapes[0][2] not in (1, 3):
+        told = "×".join(map(str, shapes[0]))
+        raise ValueError(f"{path.name} takes {told}, not square grey or RGB pictures.")
+    outputs = dict(zip(model.output_names, model.outputs, strict=True))
+    sizes = {"age": 1, "gender": 1, "ethnicity": len(ETHNICITIES)}
+    known = {t: n for t, n in sizes.items() if t in outputs}
+    if not known or any(outputs[t].shape[1:] != (n,) for t, n in known.items()):
+        told = ", ".join(f"{t} {tuple(x.shape[1:])}" for t, x in outputs.items())
+        raise ValueError(
+            f"{path.name} has the outputs {told}; wanted are age (1), gender (1) or "
+            "ethnicity (5) by these names."
+        )
+    return model
+
+
+def read_beside(path: pathlib.Path, read, otherwise: str):
+    """Read a file that may be missing; where it is damaged, say what is lacking."""
+    try:
+        return read(path) if path.exists() else None
+    except Exception:  # a damaged file fails in many ways
+        print(f"{path.name} is damaged: {otherwise}", file=sys.stderr)
+        return None
+
+
 class Predictor:
     """A network with what its answers need.
 
@@ -193,22 +242,24 @@ class Predictor:
     """
 
     def __init__(self, path: pathlib.Path):
-        import keras  # takes seconds: after the arguments were checked
-
-        self.model = keras.models.load_model(path, compile=False, safe_mode=True)
-        if len(self.model.inputs) != 1:
-            raise ValueError(f"{path} wants more than a picture: use another model")
-        _, self.size, _, self.channels = self.model.input_shape
+        self.model = load_model(path)
+        _, self.size, _, self.channels = self.model.inputs[0].shape
         blank = np.zeros((1, self.size, self.size, self.channels))
-        self.tasks = list(self.outputs(blank))
-        beside, self.intervals = path.with_name("results.json"), None
-        if beside.exists():
+        self.tasks = [task for task in self.outputs(blank) if task in LABELS]
+
+        def read_intervals(beside):
             results = json.loads(beside.read_text(encoding="utf-8"))
-            self.intervals = results["age_intervals"].get(path.stem)
-        faces, self.face_model = DATA / "sample" / "face_model.npz", None
-        if faces.exists():
-            with np.load(faces, allow_pickle=False) as file:
-                self.face_model = {key: file[key].astype("float32") for key in file}
+            found = results["age_intervals"].get(path.stem)
+            return found and {key: found[key] for key in ("from", "low", "high")}
+
+        def read_faces(beside):
+            with np.load(beside, allow_pickle=False) as file:
+                return {key: file[key].astype("float32") for key in file}
+
+        beside = path.with_name("results.json")
+        self.intervals = read_beside(beside, read_intervals, "ages have no interval")
+        beside = DATA / "sample" / "face_model.npz"
+        self.face_model = read_beside(beside, read_faces, "nothing is warned of")
 
     @property
     def columns(self) -> list[str]:
@@ -236,7 +287,7 @@ class Predictor:
         batch = np.stack([prepare(picture, *shape) for picture in pictures])
         batch = batch.astype("float32") / 255
         views = [self.outputs(x) for x in (batch, batch[:, :, ::-1])]
-        outputs = {task: (views[0][task] + views[1][task]) / 2 for task in views[0]}
+        outputs = {task: (views[0][task] + views[1][task]) / 2 for task in self.tasks}
         columns = {}
         if "age" in outputs:
             columns["age"] = outputs["age"][:, 0]
@@ -248,12 +299,17 @@ class Predictor:
         if "ethnicity" in outputs:
             columns |= dict(zip(ETHNICITIES, outputs["ethnicity"].T, strict=True))
         digits = {name: 1 if name.startswith("age") else 3 for name in columns}
-        rows = zip(*columns.values(), strict=True)
-        return [
-            {k: round(float(v), digits[k]) for k, v in zip(columns, row, strict=True)}
-            | {"note": note}
-            for row, note in zip(rows, self.notes(pictures), strict=True)
-        ]
+        rows = []
+        for values, note in zip(
+            zip(*columns.values(), strict=True), self.notes(pictures), strict=True
+        ):
+            if not np.isfinite(values).all():
+                rows.append({"note": "error: the network's answer is not a number"})
+                continue
+            named = zip(columns, values, strict=True)
+            row = {name: round(float(x), digits[name]) for name, x in named}
+            rows.append(row | {"note": note})
+        return rows
 
     def notes(self, pictures: list[Image.Image]) -> list[str]:
         """Warn of the pictures that do not look like an upright face filling them."""
@@ -299,6 +355,11 @@ def describe(error: Exception) -> str:
     return "not a picture" if text.startswith("cannot identify image") else text
 
 
+def printable(text: str) -> str:
+    """Write line ends and other control characters as their codes."""
+    return "".join(x if x.isprintable() else ascii(x)[1:-1] for x in text)
+
+
 class Writer:
     """Write rows as they come, as ``"table"``, ``"csv"`` or ``"json"``."""
 
@@ -309,6 +370,8 @@ class Writer:
 
     def write(self, row: dict) -> None:
         """Write one row, before the first one what comes ahead of it."""
+        if self.kind == "csv" and row["file"][:1] in ("=", "+", "-", "@"):
+            row = row | {"file": f"./{row['file']}"}  # no formula for a spreadsheet
         if self.kind == "json":
             self.file.write(",\n " if self.rows else "[\n ")
             self.file.write(json.dumps(row, ensure_ascii=False))
@@ -322,7 +385,8 @@ class Writer:
     def write_line(self, row: dict) -> None:
         """Write one line of a table."""
         inner = [str(row.get(name, "")).rjust(8) for name in self.columns[1:-1]]
-        line = " ".join([f"{row['file']:<32}", *inner, row.get("note", "")])
+        name, note = map(printable, (row["file"], row.get("note", "")))
+        line = " ".join([f"{name:<32}", *inner, note])
         self.file.write(f"{line.rstrip()}\n")
 
     def close(self) -> None:
@@ -353,14 +417,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--batch", type=int, default=64, metavar="N", help="pictures at once (64)"
     )
     chosen = parser.parse_args(arguments)
-    if chosen.batch < 1:
-        parser.error("--batch must be at least 1")
+    if not 1 <= chosen.batch <= MOST:
+        parser.error(f"--batch must be from 1 to {MOST:,}")
     return chosen
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Predict what the command line names, print it, and give the exit status."""
     chosen = parse_arguments(arguments)
+    csv.field_size_limit(10**8)  # pixels of large pictures stand in one field
+    if hasattr(sys.stdout, "reconfigure"):  # names that a terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         predictor = Predictor(find_model(chosen.model))
     except (OSError, ValueError) as error:
@@ -369,13 +436,24 @@ def main(arguments: list[str] | None = None) -> int:
     writer = Writer(chosen.output, predictor.columns, sys.stdout)
     errors, started = 0, time.monotonic()
     told = started
-    for row in predict(predictor, find_pictures(chosen.paths), chosen.batch):
-        writer.write(row)
-        errors += row["note"].startswith("error: ")
-        if time.monotonic() - told > SHORT:
-            told = time.monotonic()
-            print(f"{writer.rows:,} pictures, {told - started:.0f} s", file=sys.stderr)
-    writer.close()
+    try:
+        for row in predict(predictor, find_pictures(chosen.paths), chosen.batch):
+            writer.write(row)
+            errors += row["note"].startswith("error: ")
+            if time.monotonic() - told > SHORT:
+                told = time.monotonic()
+                done = f"{writer.rows:,} pictures, {told - started:.0f} s"
+                print(done, file=sys.stderr)
+        writer.close()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f"Stopped after {writer.rows:,} pictures.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"The answers cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
     seconds = time.monotonic() - started
     print(
         f"{writer.rows:,} pictures in {seconds:.1f} s, {errors:,} of them not read. "

@@ -19,6 +19,8 @@ def read(path: pathlib.Path, plain=False, draft=None) -> Image.Image:
     feed something else. ``draft``: a size that a JPEG may be reduced to while decoding.
     Raises one of ``UNREADABLE`` if it is broken or has more than 89 million pixels.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of what is refused here
         opened = Image.open(path)

@@ -111,11 +111,14 @@ def _save(path, predictions):
 
 def _load(path, rows):
     """Kept predictions joined to labels; None where any is missing or unreadable."""
+    if not path.exists():
+        return None
     try:
         with np.load(path, allow_pickle=False) as file:
             index = pd.Index(file["name_hash"])
             values = pd.DataFrame(file["values"].astype("float32"), index, PREDICTED)
     except Exception:  # a damaged archive fails in many ways
+        print(f"{path.name} is damaged: predicted again")
         return None
     hashes = _hash(rows)
     if not hashes.isin(index).all():

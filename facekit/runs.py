@@ -167,9 +167,11 @@ class Store:
         is saved (default: the model). ``settings`` is a dataclass that is hashed and
         kept, never read. Another process that trains the same is waited for.
         """
-        if run := self.find(name, settings):
-            return run
         own = self.folder / f"{name}-{_digest(settings)}"
+        if run := self.find(name, settings):
+            if run.own:  # killed before it cleaned up
+                shutil.rmtree(own.with_name(f"{own.name}.partial"), ignore_errors=True)
+            return run
         own.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(own.with_name(f".{own.name}.lock")):
             if run := self.find(name, settings):
@@ -181,6 +183,13 @@ class Store:
         now = datetime.datetime.now(datetime.UTC)
         logs = self.logs / "runs" / self.folder.parent.name / self.notebook
         logs /= f"{name}_{now:%Y-%m-%d_%H%M%S}"
+        try:
+            logs.mkdir(parents=True)
+        except OSError as why:
+            logs = own.with_name(f"{own.name}.logs")
+            print(f"TensorBoard's files go into {logs.name} ({why.strerror}: logs)")
+        for draft in own.parent.glob(f".*-{own.name}*"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
         place = Place(own.with_name(f"{own.name}.partial"), logs, time.perf_counter())
         place.folder.mkdir(parents=True, exist_ok=True)
         here, commit = machine.describe(), machine.commit()
@@ -192,7 +201,13 @@ class Store:
             keras.config.set_dtype_policy("float32")
         log, best = place.epochs()
         model = build(settings)
-        model.load_weights(place.weights.format(epoch=best))
+        try:
+            model.load_weights(place.weights.format(epoch=best))
+        except (OSError, ValueError) as why:
+            raise ValueError(
+                f"The weights of the best epoch of {name} cannot be read: delete "
+                f"{place.folder.name} in {self.folder.parent.name} and train again."
+            ) from why
         for former in own.parent.glob(f"{own.name}_*.npz"):  # of other weights
             former.unlink()
         history = {
@@ -216,7 +231,7 @@ class Store:
             export(model).save(path)
         with whole(run.path(".json")) as path:
             write_history(path, run.history)
-        shutil.rmtree(place.folder)
+        shutil.rmtree(place.folder, ignore_errors=True)
         return run
 
 
@@ -242,11 +257,22 @@ def _plain(value):
 
 
 def _read_runs(name, stems):
-    """Those runs whose history is there and can be read."""
+    """Those runs whose history is there; one that cannot be read is named."""
     for stem in stems:
-        with contextlib.suppress(OSError, ValueError):
-            text = stem.with_name(f"{stem.name}.json").read_text(encoding="utf-8")
-            yield Run(name, stem, json.loads(text))
+        run = Run(name, stem, {})
+        path = run.path(".json")
+        if not path.exists():
+            continue
+        try:
+            run.history.update(json.loads(path.read_text(encoding="utf-8")))
+            yield run
+        except (OSError, ValueError, TypeError):
+            if not run.own:
+                print(f"{path.name} is damaged: fetch it from the repository again")
+                continue
+            aside = path.with_name(f"{path.name}.unreadable")
+            path.replace(aside)
+            print(f"{path.name} is damaged: set aside as {aside.name}, made again")
 
 
 def _mend(folder):
@@ -255,14 +281,20 @@ def _mend(folder):
     files = [backup / "latest.weights.h5", backup / "training_metadata.json"]
     for ending in ("", ".bkp"):  # Keras' names of the newest backup and the one before
         weights, state = (path.with_name(path.name + ending) for path in files)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             h5py.File(weights).close()
-            json.loads(state.read_text(encoding="utf-8"))
+            done = json.loads(state.read_text(encoding="utf-8"))["epoch"]
+            rows = log.read_bytes()
+            rows = rows[: rows.rfind(b"\n") + 1]
+            logged = {row.partition(b",")[0] for row in rows.splitlines()[1:]}
+            if not logged >= {b"%d" % epoch for epoch in range(done)}:
+                continue  # the history would have holes
             if ending:
                 shutil.copyfile(weights, files[0])
                 shutil.copyfile(state, files[1])
-            rows = log.read_bytes()
-            log.write_bytes(rows[: rows.rfind(b"\n") + 1])
+            log.write_bytes(rows)
             return
+    if log.exists() or backup.exists():
+        print(f"{folder.stem}: no whole epoch was kept, the training begins anew")
     shutil.rmtree(backup, ignore_errors=True)
     log.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Bad input, row by row of ``tests/README.md``: injected for real, told or mended."""
 
+import dataclasses
 import shutil
 import unicodedata
 
@@ -7,8 +8,18 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import pytest
+import tiny
 
-from facekit import batches, colour, dataset, labels, pictures, sources, tables
+from facekit import (
+    batches,
+    colour,
+    dataset,
+    labels,
+    pictures,
+    predictions,
+    sources,
+    tables,
+)
 
 
 def change(folder, **columns):
@@ -272,6 +283,114 @@ def test_20_a_name_that_could_be_two_files_is_not_guessed(small_folder):
     faults = dataset.load(small_folder).faults
     told = ["row whose image is missing"] + 2 * ["image without a row"]
     assert faults["fault"].tolist() == told
+
+
+FALLING = [5.0, 4.0, 3.0, 2.0, 1.0]
+FIVE = tiny.Settings(epochs=5)
+
+
+def train(store, cut_off=None, moment="before the checkpoint"):
+    """Train five scripted epochs; the run (None if cut off) and the script."""
+    fit, script = tiny.fit_scripted(FALLING, cut_off, moment)
+    try:
+        return store.fit_or_load("sum", FIVE, tiny.build_sum, fit), script
+    except KeyboardInterrupt:
+        return None, script
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestCutOff:
+    @pytest.mark.parametrize("name", ["latest.weights.h5", "training_metadata.json"])
+    @pytest.mark.parametrize("both", [False, True])
+    def test_26_27_a_backup_without_one_of_its_files(self, store, name, both, capsys):
+        train(store, cut_off=3)
+        (backup,) = store.folder.glob("*.partial/backup")
+        for path in backup.glob(f"{name}*" if both else name):
+            path.unlink()
+        run, script = train(store)
+        assert script.begun == list(range(0 if both else 2, 5))
+        assert run.history["epochs"]["val_loss"] == FALLING
+        assert ("the training begins anew" in capsys.readouterr().out) == both
+
+    @pytest.mark.parametrize("damage", ["deleted", "emptied", "a row short"])
+    def test_28_a_log_with_holes_is_not_gone_on_with(self, store, damage, capsys):
+        train(store, cut_off=3)
+        (log,) = store.folder.glob("*.partial/log.csv")
+        lines = log.read_bytes().splitlines(keepends=True)
+        if damage == "deleted":
+            log.unlink()
+        else:
+            log.write_bytes(b"".join(lines[:0] if damage == "emptied" else lines[:1]))
+        run, script = train(store)
+        assert script.begun == [0, 1, 2, 3, 4]
+        assert run.history["epochs"]["val_loss"] == FALLING
+        assert "no whole epoch was kept" in capsys.readouterr().out
+
+    def test_23_damaged_weights_of_the_best_epoch_name_the_folder(self, store):
+        train(store, cut_off=4, moment="after the backup")
+        (best,) = store.folder.glob("*.partial/005.weights.h5")
+        best.write_bytes(b"")
+        with pytest.raises(ValueError, match="delete sum-.{6}.partial .* train again"):
+            train(store)
+
+    def test_25_a_damaged_shipped_history_is_named(self, shipped_run, capsys):
+        store, path = shipped_run
+        path.write_text('{"digest": "')
+        assert store.find("mtl", tiny.FACES) is None
+        assert capsys.readouterr().out == (
+            "mtl.json is damaged: fetch it from the repository again\n"
+        )
+
+    def test_25_damaged_predictions_are_made_again(self, copy_run, data, capsys):
+        rows = data.rows("test")
+
+        def make(model, rows):
+            return tiny.predict(model, rows, data)
+
+        first = predictions.make_or_load(copy_run, "test", rows, make)
+        path = copy_run.path("_test.npz")
+        whole = path.read_bytes()
+        for content in (b"", whole[:200]):
+            path.write_bytes(content)
+            again = predictions.make_or_load(copy_run, "test", rows, make)
+            pd.testing.assert_frame_equal(first, again)
+            told = capsys.readouterr().out
+            assert told == f"{path.name} is damaged: predicted again\n"
+            predictions.make_or_load(copy_run, "test", rows, None)  # kept again
+
+    def test_31_logs_that_cannot_be_written_end_nothing(self, store, capsys):
+        (store.logs).write_text("a file in the place of the folder")
+        run, _ = train(store)
+        assert run.history["best_epoch"] == 5
+        assert "TensorBoard's files go into sum-" in capsys.readouterr().out
+        assert list(store.folder.glob("sum-*.logs/train/events*"))
+        assert train(store)[1].begun == []  # it is loaded, and writes nothing
+
+    def test_32_what_a_killed_process_left_is_cleaned_up(self, store):
+        run, _ = train(store)
+        partial = run.stem.with_name(f"{run.stem.name}.partial")
+        partial.mkdir()
+        train(store)
+        assert not partial.exists()
+        run.path(".json").unlink()
+        draft = run.stem.with_name(f".123-{run.stem.name}.keras")
+        draft.write_bytes(b"half of it")
+        train(store)
+        assert not draft.exists()
+
+
+@pytest.fixture
+def shipped_run(trained, face_store, tmp_path):
+    """Ship the trained run: a store, and the path of its history."""
+    store = dataclasses.replace(
+        face_store,
+        data=dataclasses.replace(face_store.data, name="utkface"),
+        models=tmp_path / "model",
+    )
+    store.shipped.mkdir(parents=True)
+    for ending in (".json", ".keras"):
+        shutil.copy(trained.path(ending), store.shipped / f"mtl{ending}")
+    return store, store.shipped / "mtl.json"
 
 
 def test_one_list_of_endings():

@@ -3,8 +3,12 @@
 import csv
 import io
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 
 import keras
@@ -14,7 +18,7 @@ import pytest
 import tiny
 
 import predict
-from facekit import labels, measure, predictions
+from facekit import labels, measure, pictures, predictions
 
 SHIPPED = labels.MODELS / "utkface"
 
@@ -332,7 +336,7 @@ class TestFailures:
         assert "3 of them not read" in messages
 
     def test_a_bomb_is_not_unpacked(self, tmp_path, monkeypatch, run):
-        monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
+        monkeypatch.setattr(pictures, "LARGEST", 1000)
         PIL.Image.new("L", (40, 40)).save(tmp_path / "large.png")
         status, printed, _ = run(tmp_path / "large.png")
         assert status == 1
@@ -390,6 +394,163 @@ class TestShippedModels:
         status, printed, _ = run(folder, "--output", "csv", model="mtl")
         assert status == 0
         assert len(rows_of(printed)) == 8
+
+
+def save_odd(path, kind):
+    """Save a network that ``predict.py`` cannot use."""
+    image = keras.Input((48, 48, 1), name="image")
+    x = keras.layers.Flatten()(image)
+    if kind == "Lambda":
+        x = keras.layers.Lambda(lambda value: 2 * value, output_shape=(2304,))(x)
+    units = 7 if kind == "seven ethnicities" else 5
+    name = "mood" if kind == "unknown output" else "ethnicity"
+    outputs = {name: keras.layers.Dense(units, name=name)(x)}
+    if kind == "input size None":
+        image = keras.Input((None, None, 1), name="image")
+        x = keras.layers.GlobalAveragePooling2D()(image)
+        outputs = {name: keras.layers.Dense(5, name=name)(x)}
+    if kind == "Sequential":
+        layers = [keras.Input((48, 48, 1)), keras.layers.Flatten()]
+        keras.Sequential([*layers, keras.layers.Dense(1)]).save(path)
+    else:
+        keras.Model(image, outputs).save(path)
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:3000])
+    if kind == "foreign layer":
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        config = files["config.json"].replace(b"keras.layers", b"evil.layers")
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (files | {"config.json": config}).items():
+                archive.writestr(name, content)
+    return path
+
+
+class TestFaults:
+    """Rows 34 to 40 of ``tests/README.md``."""
+
+    def test_34_large_fields_of_a_csv(self, faces, tmp_path, run):
+        large = PIL.Image.fromarray(faces[0]).resize((200, 200))
+        pixels = " ".join(map(str, np.asarray(large).ravel()))
+        path = tmp_path / "large.csv"
+        path.write_text(f"pixels;img_name\n{pixels};{'n' * 5000}\n{pixels};b\n")
+        status, printed, _ = run(path, "--output", "json")
+        assert status == 0 and [row["note"] for row in json.loads(printed)] == ["", ""]
+        path.write_text(f"img_name\n{'n' * 5000}.jpg\nb.jpg\n")
+        PIL.Image.fromarray(faces[0]).save(tmp_path / "b.jpg")
+        _, printed, _ = run(path, "--output", "json")
+        notes = [row["note"] for row in json.loads(printed)]
+        assert "name too long" in notes[0] and notes[1] == ""
+
+    @pytest.mark.parametrize("kind", ["table", "csv", "json"])
+    def test_35_39_names_that_a_terminal_or_a_spreadsheet_would_take_for_more(
+        self, network, folder, kind
+    ):
+        odd = [
+            b"\xff.png",
+            "\u4eba.png".encode(),
+            b"a\nb.png",
+            b"\x1b[2J.png",
+            b"=1.png",
+        ]
+        content = (folder / "face0.png").read_bytes()
+        for name in odd:
+            with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+                file.write(content)
+        command = [sys.executable, labels.ROOT / "predict.py", "--model", network]
+        names = sorted(os.fsencode(path.name) for path in folder.glob("*.png"))
+        done = subprocess.run(
+            [*command, "--output", kind, *names],
+            cwd=folder,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        )
+        assert done.returncode == 0, done.stderr
+        text = done.stdout.decode("cp1252")
+        if kind == "json":
+            found = {os.fsencode(row["file"]) for row in json.loads(text)}
+            assert found == set(names)
+        elif kind == "csv":
+            found = [row["file"] for row in csv.DictReader(io.StringIO(text))]
+            assert len(found) == len(names) and "./=1.png" in found
+        else:
+            assert len(text.splitlines()) == 1 + len(names)
+        assert b"\x1b" not in done.stdout or kind == "csv"
+
+    def test_36_what_is_no_file_does_not_hang(self, folder, run):
+        os.mkfifo(folder / "face0.jpg")
+        status, printed, _ = run(folder, "--output", "csv")
+        notes = {row["file"][-9:]: row["note"] for row in rows_of(printed)}
+        assert status == 1 and notes["face0.jpg"] == "error: not a file"
+        assert len(notes) == 9
+
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            ("truncated", "cannot be used: it is damaged"),
+            ("Lambda", "cannot be used: it holds code"),
+            ("foreign layer", "layers that are not Keras' own"),
+            ("Sequential", "has the outputs .*; wanted are age"),
+            ("seven ethnicities", r"ethnicity \(7,\); wanted are"),
+            ("unknown output", r"mood \(5,\); wanted are"),
+            ("input size None", "takes None×None×1, not square"),
+        ],
+    )
+    def test_37_whatever_is_wrong_with_a_model_is_one_sentence(
+        self, folder, tmp_path, run, kind, message
+    ):
+        path = save_odd(tmp_path / "odd.keras", kind)
+        status, printed, told = run(folder, model=path)
+        assert status == 2 and not printed and "Traceback" not in told
+        assert re.search(message, told) and len(told.strip().splitlines()) == 1
+
+    def test_37_40_damaged_files_beside_a_model_are_named(
+        self, network, folder, tmp_path, monkeypatch, run
+    ):
+        shutil.copy(network, tmp_path / "tiny.keras")
+        (tmp_path / "results.json").write_text('{"age_inter')
+        (tmp_path / "sample").mkdir()
+        (tmp_path / "sample/face_model.npz").write_bytes(b"PK")
+        monkeypatch.setattr(predict, "DATA", tmp_path)
+        status, printed, told = run(folder, model=tmp_path / "tiny.keras")
+        assert status == 0 and "age_low" not in printed
+        assert "results.json is damaged: ages have no interval" in told
+        assert "face_model.npz is damaged: nothing is warned of" in told
+
+    def test_37_a_batch_beyond_memory_is_refused(self, capsys):
+        with pytest.raises(SystemExit):
+            predict.main(["face.png", "--batch", str(10**23)])
+        assert "--batch must be from 1 to 4,096" in capsys.readouterr().err
+
+    def test_37_a_full_disk_and_ctrl_c(self, network, folder, monkeypatch, run):
+        command = [sys.executable, "predict.py", folder, "--model", network]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command, cwd=labels.ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "The answers cannot be written: No space left" in done.stderr
+
+        def stop(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(predict, "open_picture", stop)
+        status, _, told = run(folder)
+        assert status == 130 and told == "Stopped after 0 pictures.\n"
+
+    def test_38_an_empty_argument_searches_nothing(self, run):
+        status, printed, _ = run("", "--output", "csv")
+        assert status == 1 and rows_of(printed)[0]["note"] == "error: an empty argument"
+
+    def test_40_answers_that_are_no_numbers(self, network, folder, tmp_path, run):
+        model = keras.saving.load_model(network)
+        model.get_layer("age").set_weights([np.full((36, 1), np.nan), np.zeros(1)])
+        model.save(tmp_path / "odd.keras")
+        status, printed, _ = run(
+            folder, "--output", "csv", model=tmp_path / "odd.keras"
+        )
+        notes = {row["note"] for row in rows_of(printed)}
+        assert status == 1 and notes == {"error: the network's answer is not a number"}
 
 
 class TestCommand:

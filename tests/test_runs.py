@@ -166,14 +166,17 @@ class TestFitOrLoad:
         with pytest.raises(ValueError, match=message):
             copy_run.load()
 
-    def test_half_a_history_is_none(self, trained, tmp_path, face_store):
+    def test_half_a_history_is_none(self, trained, tmp_path, face_store, capsys):
         store = dataclasses.replace(face_store, models=tmp_path / "model")
         shutil.copytree(trained.stem.parent, store.folder)
         assert store.find("mtl", tiny.FACES) and store.latest("mtl")
         path = store.folder / trained.path(".json").name
-        for content in (path.read_bytes()[:300], b"", b"\xff\xfe"):
+        for content in (path.read_bytes()[:300], b"", b"\xff\xfe", b"3"):
             path.write_bytes(content)
             assert store.find("mtl", tiny.FACES) is None
+            told = f"{path.name} is damaged: set aside as {path.name}.unreadable"
+            assert told in capsys.readouterr().out
+            assert path.with_name(f"{path.name}.unreadable").read_bytes() == content
             with pytest.raises(FileNotFoundError, match="mtl is not there: run faces"):
                 store.latest("mtl")
 
