@@ -1,10 +1,16 @@
 """What is read, what is found wrong, and whose data they are."""
 
+import csv
+import pathlib
+import tempfile
+
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import strategies as st
 
-from facekit import dataset, labels
+from facekit import dataset, labels, tables
 
 AGE = f"age not a whole number from 0 to {labels.AGES[-1]}"
 ROW_FAULTS = {  # what a row says, and what it is called
@@ -288,3 +294,37 @@ class TestFaults:
         assert dataset.summarise_faults(faults)["First"].tolist() == [
             "`20990101….jpg.chip.jpg`"
         ]
+
+
+NAMES = pd.Series([f"face_{number}.jpg" for number in range(6)])
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+NUMBERS = st.integers(-2, 120) | st.sampled_from([0.5, "1.0", " 1", "1e0", "nan", ""])
+ROWS = st.tuples(
+    NUMBERS | TEXT,
+    st.integers(0, 2) | NUMBERS | TEXT,
+    st.integers(0, 5) | NUMBERS | TEXT,
+    st.sampled_from([*NAMES]) | TEXT,
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.lists(ROWS, min_size=1, max_size=10))
+def test_every_row_is_kept_with_its_labels_or_counted_with_a_reason(rows):
+    written = pd.DataFrame(rows, columns=labels.COLUMNS).astype(str)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "age_gender.csv")
+        written.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
+        given = tables.read_labels(path)
+    assert len(given) == len(rows)
+    faults = dataset.make_faults(dataset.find_faults(given, NAMES))
+    assert faults["fault"].str.len().min() > 0 if len(faults) else True
+    counted = faults["row"][faults["row"] > 0].to_list()
+    assert len(counted) == len(set(counted))
+    kept = written.drop(index=[row - 1 for row in counted])
+    assert kept["img_name"].is_unique and set(kept["img_name"]) <= set(NAMES)
+    assert set(faults["img_name"][faults["row"] == 0]) == set(NAMES) - set(
+        given["img_name"]
+    )
+    ranges = {"age": labels.AGES, "gender": (0, 1), "ethnicity": range(5)}
+    for label, possible in ranges.items():  # the file's labels, and possible ones
+        assert set(kept[label].astype(float)) <= set(possible)
