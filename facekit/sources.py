@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ from facekit.tables import csv_options, parse_pixels, read_labels
 
 KAGGLE = "nipunarora8/age-gender-and-ethnicity-face-data-csv"
 SAMPLE = labels.DATA / "sample" / "faces.zip"
+SAMPLE_SHA256 = "f51dfcf99007caa9f67dc26b04595d5fd943bc87fa5c46a621528542d924ce64"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +113,18 @@ def _made_anew(folder):
         raise ValueError(
             f"{folder.name}/ is in the way and was not made here: rename or move it."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
-        yield pathlib.Path(draft) / folder.name
-        if folder.exists():
-            shutil.rmtree(folder)
-        (pathlib.Path(draft) / folder.name).rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
+            yield pathlib.Path(draft) / folder.name
+            if folder.exists():
+                shutil.rmtree(folder)
+            (pathlib.Path(draft) / folder.name).rename(folder)
+    except OSError as why:
+        raise ValueError(
+            f"{folder.parent.name}/{folder.name} cannot be written ({why.strerror}): "
+            "make room, or set DATA_DIR to a folder where you may write."
+        ) from why
 
 
 def _has_pixels(path):
@@ -209,6 +217,10 @@ def _sample(data_dir, seed):
     if not SAMPLE.exists():
         raise FileNotFoundError(
             f"{SAMPLE.name} is not there: it comes with the repository in data/sample."
+        )
+    if hashlib.sha256(SAMPLE.read_bytes()).hexdigest() != SAMPLE_SHA256:
+        raise ValueError(
+            f"{SAMPLE.name} is damaged or altered: fetch it from the repository again."
         )
     folder = data_dir / "synthetic"
     source = {"synthetic faces": SAMPLE.name, "bytes": SAMPLE.stat().st_size}

@@ -1,14 +1,19 @@
 """Bad input, row by row of ``tests/README.md``: injected for real, told or mended."""
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 import unicodedata
+import zipfile
 
 import numpy as np
 import pandas as pd
 import PIL.Image
 import pytest
 import tiny
+from notebook_cells import ROOT
 
 from facekit import (
     batches,
@@ -391,6 +396,128 @@ def shipped_run(trained, face_store, tmp_path):
     for ending in (".json", ".keras"):
         shutil.copy(trained.path(ending), store.shipped / f"mtl{ending}")
     return store, store.shipped / "mtl.json"
+
+
+LIMITED = """
+import pathlib, resource, sys
+from facekit import sources
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    sources.find_source(sys.argv[1], pathlib.Path(sys.argv[2]))
+except ValueError as why:
+    print(why)
+"""
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("choice", ["sample", "csv"])
+    def test_a_full_disk_leaves_nothing_half_written(
+        self, tmp_path, pixel_rows, choice
+    ):
+        """The operating system refuses to let a file grow beyond 20,000 bytes."""
+        many = pd.concat([pixel_rows] * 4, ignore_index=True)
+        many["img_name"] = [f"a_long_name_of_face_{n}.jpg" for n in range(len(many))]
+        write_csv(tmp_path / "faces.csv", many)
+        command = [sys.executable, "-c", LIMITED, choice, tmp_path]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        *_, told = done.stdout.splitlines()
+        assert "cannot be written (File too large): make room" in told
+        assert [path.name for path in tmp_path.iterdir()] == ["faces.csv"]
+
+    def test_a_place_that_cannot_be_written_says_so(self, tmp_path):
+        (tmp_path / "data").write_text("a file in the place of the folder")
+        with pytest.raises(ValueError, match="data/synthetic cannot be written"):
+            sources.find_source("sample", tmp_path / "data")
+
+    @pytest.mark.parametrize("damage", ["cut", "altered", "hostile"])
+    def test_an_archive_that_is_not_ours_is_not_unpacked(
+        self, tmp_path, monkeypatch, damage
+    ):
+        content = sources.SAMPLE.read_bytes()
+        archive = tmp_path / "faces.zip"
+        archive.write_bytes(content[: len(content) // 2])
+        if damage == "altered":
+            archive.write_bytes(content[:500] + b"x" + content[501:])
+        if damage == "hostile":
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+                file.writestr("../escape.txt", "outside")
+                file.writestr("bomb", bytes(10**7))
+        monkeypatch.setattr(sources, "SAMPLE", archive)
+        with pytest.raises(ValueError, match="faces.zip is damaged or altered: fetch"):
+            sources.find_source("sample", tmp_path / "data")
+        assert not (tmp_path / "data").exists()
+        assert not (tmp_path / "escape.txt").exists()
+
+    def test_a_download_that_breaks_off_leaves_nothing(
+        self, tmp_path, fake_kaggle, capsys
+    ):
+        fake_kaggle(tmp_path)
+
+        def break_off(name):
+            raise ConnectionError("the network went away in the middle")
+
+        sys.modules["kagglehub"].dataset_download = break_off
+        data_dir = tmp_path / "data"
+        with pytest.raises(
+            FileNotFoundError, match="DATA is 'kaggle', but data/ holds"
+        ):
+            sources.find_source("kaggle", data_dir)
+        assert "is out of reach" in capsys.readouterr().out and not data_dir.exists()
+
+
+TWO = """
+import pathlib, sys
+import pandas as pd
+import tiny
+from facekit import dataset, labels, predictions, runs
+
+folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+nothing = pd.DataFrame({"img_name": [], "split": []})
+data = dataset.Dataset(nothing, folder, nothing, "own", "0a1b2c")
+store = runs.Store("study", data, models=folder / "model", logs=folder / "logs")
+fit, script = tiny.fit_scripted([float(30 - epoch) for epoch in range(20)])
+for run_name in ("both", name):
+    settings = tiny.Settings(epochs=20)
+    run = store.fit_or_load(run_name, settings, tiny.build_sum, fit)
+    looked = pd.DataFrame({"age": [20.0, 30.0], "age_predicted": [21.0, 30.0]})
+    looked = looked.reindex(columns=[*labels.LABELS, *predictions.PREDICTED])
+    predictions.log_look(run, name, looked, "to test")
+print(len(script.begun))
+"""
+
+
+def test_two_notebooks_at_once_do_not_harm_each_other(tmp_path, store):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    options = {"env": {**os.environ, "PYTHONPATH": path}, "text": True}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, tmp_path, name],
+            stdout=subprocess.PIPE,
+            **options,
+        )
+        for name in ("one", "two")
+    ]
+    begun = sorted(int(child.communicate()[0]) for child in children)
+    assert [child.returncode for child in children] == [0, 0]
+    assert begun == [20, 40]  # of the common training one process did all epochs
+    for name in ("both", "one", "two"):
+        history = store.find(name, tiny.Settings(epochs=20)).history
+        assert len(history["epochs"]["loss"]) == 20
+    looks = pd.read_csv(next(store.folder.glob("test_looks.csv")))
+    assert sorted(looks["training"]) == ["both", "both", "one", "two"]
+    assert not list(store.folder.glob("*.partial"))
+
+
+def test_the_same_training_again_gives_the_same_weights(data, tmp_path):
+    weights = []
+    for place in ("first", "second"):
+        store = runs.Store(
+            "faces", data, models=tmp_path / place, logs=tmp_path / "logs"
+        )
+        run = store.fit_or_load("mtl", tiny.FACES, tiny.build, tiny.fit_on(data))
+        weights.append(run.load().get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_one_list_of_endings():

@@ -21,6 +21,8 @@ LISTED = [
     for name in re.findall(r"^([a-z]+) {2,}\S", package.__doc__, re.MULTILINE)
 ]
 
+SCRIPTS = [*PATHS.values(), *ROOT.glob("*.py"), *(ROOT / "tools").glob("*.py")]
+
 
 def imported(tree):
     """List our modules that one of them imports, wherever it does."""
@@ -100,3 +102,20 @@ def test_the_package_is_small():
 def test_no_global_is_changed(module):
     changes = (ast.Global, ast.Nonlocal)
     assert not [node for node in ast.walk(TREES[module]) if isinstance(node, changes)]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_nothing_runs_what_a_file_or_a_user_says(path):
+    """No pickle, no eval, no shell; files of arrays and models are read safely."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            names.append(getattr(node, "module", None) or "")
+            assert not {"pickle", "joblib", "dill", "shelve", "marshal"} & set(names)
+        if not isinstance(node, ast.Call):
+            continue
+        named = ast.unparse(node.func)
+        assert named not in ("eval", "exec", "os.system", "os.popen"), named
+        given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        assert "shell" not in given and given.get("allow_pickle", "False") == "False"
+        assert given.get("safe_mode", "True") == "True"

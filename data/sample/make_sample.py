@@ -7,6 +7,7 @@ The faces lie in the assignment's layout: age_gender.csv and images/{train,val,t
 """
 
 import argparse
+import hashlib
 import pathlib
 import sys
 import tempfile
@@ -282,6 +283,8 @@ def main(arguments: list[str] | None = None) -> None:
                 if path.name != "source.json":
                     name = zipfile.ZipInfo(path.relative_to(folder).as_posix())
                     archive.writestr(name, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    digest = hashlib.sha256((HERE / "faces.zip").read_bytes()).hexdigest()
+    print(f"Write into facekit/sources.py: SAMPLE_SHA256 = {digest!r}")
 
 
 if __name__ == "__main__":
