@@ -22,6 +22,7 @@ from facekit import (
     labels,
     pictures,
     predictions,
+    runs,
     sources,
     tables,
 )
