@@ -38,7 +38,8 @@ by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.fixture
 def project(tmp_path):
     """A copy of the project without data and runs of its own."""
-    shutil.copytree(ROOT / "facekit", tmp_path / "facekit")
+    for package in ("facekit", "studies"):
+        shutil.copytree(ROOT / package, tmp_path / package)
     for path in NOTEBOOKS:
         place = tmp_path / path.relative_to(ROOT)
         place.parent.mkdir(exist_ok=True)
