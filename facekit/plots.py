@@ -184,7 +184,7 @@ def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
     style["norm"] = matplotlib.colors.SymLogNorm(1, vmin=0, vmax=most)
     for axis, name, pair in zip(axes, tables, pairs, strict=True):
         axis.axhspan(lowest, 0, color="#e6e6e6", zorder=0)
-        if lowest < 0:
+        if lowest < -8:  # high enough for a word
             axis.text(115, lowest / 2, "below 0", ha="right", va="center", fontsize=8)
         *_, image = axis.hist2d(*pair, edges, **style)
         axis.plot([0, 117], [0, 117], ":", color="black")

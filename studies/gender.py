@@ -75,8 +75,11 @@ def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
             for title, parts in views.items()
         }
         plots.roc(whole, sides, name.capitalize())
-        whole.legend(frameon=False, fontsize=7, loc="lower right")  # areas of this set
+        lines, told = whole.get_legend_handles_labels()
+        names, areas = zip(*(text.split(": ") for text in told), strict=True)
+        whole.legend(lines, areas, frameon=False, loc="lower right")
         plots.roc(enlarged, sides, f"{name.capitalize()}, enlarged", few=True)
+    figure.legend(lines, names, loc="outside lower center", ncols=4, frameon=False)
     report.show_figure(figure, "ROC curves of all networks: " + " and ".join(sets))
 
 
