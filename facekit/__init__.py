@@ -13,6 +13,7 @@ batches      from a table to what Keras fits on
 networks     optimizer, shared trunk, pretrained networks
 measure      metrics with intervals, differences between networks
 machine      what computes here, which commit, how long
+places       what a training in progress keeps, whole whenever it is cut off
 runs         a training is done once, resumed, kept, found again
 boards       TensorBoard's files
 predictions  predictions are made once and kept; looks at a test set are logged

@@ -9,7 +9,8 @@ import pandas as pd
 from facekit.batches import LabelledBatches
 from facekit.labels import hash_name
 from facekit.measure import HEADLINE, PREDICTED, PREDICTED_BY, point_values
-from facekit.runs import Run, whole
+from facekit.places import whole
+from facekit.runs import Run
 
 
 def make_table(rows: pd.DataFrame, views: list[dict]) -> pd.DataFrame:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from facekit.machine import duration
 from facekit.measure import HEADLINE, evaluate
-from facekit.runs import Run, Store, whole
+from facekit.places import whole
+from facekit.runs import Run, Store
 
 
 @dataclasses.dataclass(frozen=True)

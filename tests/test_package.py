@@ -94,8 +94,8 @@ def test_modules_are_short():
 
 def test_the_package_is_small():
     shared = [path for name, path in PATHS.items() if name.startswith("facekit.")]
-    assert sum(map(count_code, shared)) <= 1_850
-    assert sum(map(count_code, PATHS.values())) <= 2_250
+    assert sum(map(count_code, shared)) <= 1_900
+    assert sum(map(count_code, PATHS.values())) <= 2_300
 
 
 @pytest.mark.parametrize("module", TREES)
