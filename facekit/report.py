@@ -215,7 +215,8 @@ def results_table(results: list[dict]) -> pd.DataFrame:
             table[METRICS[key].title] = [format_metric(key, row) for row in results]
     table["Parameters"] = (given["parameters"] / 1e6).map("{:.2f} M".format)
     table["Training"] = [
-        f"{row['epochs']} epochs, {duration(row['train_seconds'])}"
+        f"{row['epochs']} epochs, {duration(row['train_seconds'])}, "
+        + row["hardware"].rpartition(", ")[2].removeprefix("mixed_")
         + ", diverged" * row.get("diverged", False)
         for row in results
     ]

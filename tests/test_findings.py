@@ -28,6 +28,7 @@ from facekit import (
     labels,
     machine,
     measure,
+    places,
     predictions,
     report,
     runs,
@@ -363,7 +364,8 @@ def test_finding_07_seconds_are_the_sum_of_all_that_was_done(store, monkeypatch)
     """Features are prepared within fit; a resumed training names both machines."""
     clock = itertools.count(0, 10)
     fake = types.SimpleNamespace(perf_counter=lambda: float(next(clock)))
-    monkeypatch.setattr(runs, "time", fake)
+    for module in (runs, places):
+        monkeypatch.setattr(module, "time", fake)
     settings = tiny.Settings()
     fit, _ = tiny.fit_scripted([3.0, 2.0, 1.0])
 

@@ -280,9 +280,9 @@ def test_copies_in_another_frame_are_counted():
     home, strangers = faces[:400], faces[400:]
     copies = [gender.Reframed.cut(x, forth, x.shape) for x in home[::20]]
     told = gender.count_overlap(home, np.array(copies), back, forth)
-    assert told.startswith("Of 20 foreign pictures 19 are as like")
+    assert told.startswith("19 of 20 foreign pictures look like a copy")
     told = gender.count_overlap(home, strangers, back, forth)
-    assert told.startswith("Of 40 foreign pictures 0 are as like")
+    assert told.startswith("0 of 40 foreign pictures look like a copy")
 
 
 def test_errors_by_group_give_no_share_of_small_groups(monkeypatch):
