@@ -48,9 +48,9 @@ all: $(VENV)/run.stamp  ## run all notebooks, one after the other (about 10 minu
 	$(ANNOUNCE)
 	@for notebook in $(NOTEBOOKS); do $(MAKE) --no-print-directory run NOTEBOOK=$$notebook || exit 1; done
 
-test: $(VENV)/dev.stamp  ## run the tests (about 8 minutes)
+test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 14 minutes)
 	$(ANNOUNCE)
-	@$(ACTIVATE) python -m pytest $(ARGS)
+	@$(ACTIVATE) python -m pytest -n 2 --dist worksteal $(ARGS)
 
 stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (2 minutes)
 	$(ANNOUNCE)

@@ -67,7 +67,7 @@ def show_table(frame: pd.DataFrame) -> None:
 
 def say(text: str) -> None:
     """Show a computed sentence, in markdown; a plain script prints it."""
-    if IPython.get_ipython():
+    if _in_notebook():
         IPython.display.display(IPython.display.Markdown(text))
     else:
         print(text, end="\n\n")
@@ -79,7 +79,7 @@ def show_figure(figure: plt.Figure, alt: str) -> None:
     A plain script writes it into ``figures/`` and prints its name.
     """
     figure.set_label(alt)
-    if IPython.get_ipython():
+    if _in_notebook():
         IPython.display.display(figure, metadata={"image/png": {"alt": alt}})
     else:
         name = re.sub(r"\W+", "_", alt)[:80]
@@ -159,6 +159,11 @@ def changes_table(steps: dict[str, dict[str, tuple]], name="Step") -> pd.DataFra
     """What several comparisons show, a row each, a column for each task."""
     rows = [{name: step} | _describe_by_task(found) for step, found in steps.items()]
     return pd.DataFrame(rows)
+
+
+def _in_notebook():
+    """Whether something displays; else a plain script runs."""
+    return IPython.get_ipython() is not None
 
 
 def _describe_by_task(changes):

@@ -52,7 +52,7 @@ def test_curves_of_one_history_in_their_units(trained):
 def test_curves_of_several_histories_have_a_colour_each(trained):
     histories = {"One": trained.history, "Other": trained.history}
     (axis,) = check(plots.curves(histories, {"loss": "Loss"}, "Curves"), 1)
-    assert len(axis.lines) == 4 and len({line.get_color() for line in axis.lines}) == 2
+    assert len(axis.lines) == 6 and len({line.get_color() for line in axis.lines}) == 2
     shown = [text.get_text() for text in axis.get_legend().get_texts()]
     assert shown == ["One", "Other"]
 

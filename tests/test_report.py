@@ -26,6 +26,7 @@ def shown(monkeypatch):
     def display(what, metadata=None):
         calls.append((what, metadata))
 
+    monkeypatch.setattr(report, "_in_notebook", lambda: True)
     monkeypatch.setattr(report.IPython.display, "display", display)
     return calls
 
@@ -229,3 +230,20 @@ def test_the_lab_log_is_read_row_by_row(tmp_path):
     assert log["prediction"].to_dict() == {"a": "reference", "b, again": "+1"}
     assert log.loc["b, again", list(measure.HEADLINE)].tolist() == [5.9, 91.1, 80.7]
     assert log["age_mae"].dtype == float
+
+
+def test_a_plain_script_prints_texts_and_writes_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    report.show_table(pd.DataFrame({"Group": ["all"]}))
+    figure, _ = plt.subplots()
+    report.show_figure(figure, "Error, by age: all")
+    assert capsys.readouterr().out.splitlines() == [
+        "| Group   |",
+        "|:--------|",
+        "| all     |",
+        "",
+        "Figure: figures/Error_by_age_all.png",
+        "",
+    ]
+    assert (tmp_path / "figures/Error_by_age_all.png").stat().st_size > 1000
+    assert not plt.get_fignums()
