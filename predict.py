@@ -351,6 +351,8 @@ def describe(error: Exception) -> str:
     """Say in one line what is wrong with a picture."""
     if isinstance(error, FileNotFoundError):
         return "no such file or folder"
+    if isinstance(error, MemoryError):
+        return "too large for this machine's memory"
     text = str(error).split("\n")[0] or type(error).__name__
     return "not a picture" if text.startswith("cannot identify image") else text
 

@@ -9,7 +9,13 @@ from PIL import Image, ImageOps
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff")  # Keras reads them
 OTHERS = (".gif", ".webp")  # ``predict.py`` reads them too
 LARGEST = Image.MAX_IMAGE_PIXELS  # pixels, some 89 million
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 
 
 def read(path: pathlib.Path, plain=False, draft=None) -> Image.Image:
@@ -64,4 +70,6 @@ def name_fault(name: str) -> str:
 
 def fault(why: Exception) -> str:
     """What is wrong with a picture that ``read`` refused, for the table of faults."""
+    if isinstance(why, MemoryError):
+        return "picture: too large for this machine's memory"
     return f"picture: {why}" if type(why) is ValueError else "broken picture"

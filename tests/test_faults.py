@@ -466,6 +466,61 @@ class TestPlaces:
         assert "is out of reach" in capsys.readouterr().out and not data_dir.exists()
 
 
+CRAMPED = """
+import pathlib, resource, sys
+import predict
+from facekit import pictures
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 10**8, used + 10**8))
+try:
+    pictures.read(pathlib.Path(sys.argv[1]))
+except pictures.UNREADABLE as why:
+    print(pictures.fault(why), predict.describe(why), sep=";")
+"""
+
+
+def test_a_picture_beyond_memory_is_counted(tmp_path):
+    """80 million pixels of colour, where 100 MB are left."""
+    PIL.Image.new("RGB", (8_000, 10_000)).save(tmp_path / "large.png")
+    command = [sys.executable, "-c", CRAMPED, tmp_path / "large.png"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    told = "too large for this machine's memory"
+    assert done.stdout.strip() == f"picture: {told};{told}", done.stderr
+
+
+def test_a_training_that_was_cut_off_ends_as_well_as_another(data, tmp_path):
+    """Its error lies within what seeds of whole trainings differ by."""
+
+    def train(place, settings, cut_off=None):
+        fit = tiny.fit_on(data)
+
+        def fit_and_cut(model, settings, place):
+            cut = dataclasses.replace(settings, epochs=cut_off or settings.epochs)
+            told = fit(model, cut, place)
+            if cut_off:
+                raise KeyboardInterrupt
+            return told
+
+        store = runs.Store(
+            "faces", data, models=tmp_path / place, logs=tmp_path / "logs"
+        )
+        try:
+            run = store.fit_or_load("mtl", settings, tiny.build, fit_and_cut)
+        except KeyboardInterrupt:
+            return None
+        return min(run.history["epochs"]["val_age_mae"])
+
+    settings = dataclasses.replace(tiny.FACES, epochs=6)
+    seeds = [
+        train(f"seed {seed}", dataclasses.replace(settings, seed=seed))
+        for seed in (1, 2, 3, 4)
+    ]
+    assert train("cut off", settings, cut_off=3) is None
+    least, most, spread = min(seeds), max(seeds), np.ptp(seeds)
+    assert least - spread <= train("cut off", settings) <= most + spread
+
+
 TWO = """
 import pathlib, sys
 import pandas as pd
