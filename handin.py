@@ -39,7 +39,7 @@ README = (
 )
 STYLE = """
 @page { size: A4; margin: 8mm 10mm }
-body { font: 8.5pt/1.13 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
+body { font: 8.3pt/1.12 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
   max-width: 190mm; margin: auto; columns: 2; column-gap: 5mm }
 header, .celltag_wide { column-span: all }
 .output_area:has(img[alt^="ROC curves and confusion"]) { column-span: all }
