@@ -36,13 +36,12 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run one notebook, as HTML too, into logs/runs (3 minutes on the sample, 1 minute on the assignment's data)
+run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs/runs (3 minutes on the sample, 1 minute on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(call EXECUTE,$(NOTEBOOK))
-	@$(ACTIVATE) jupyter nbconvert --log-level ERROR --to html $(OUT)/$(notdir $(NOTEBOOK))
 	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
-	@echo "HTML:     $(OUT)/$(notdir $(NOTEBOOK:.ipynb=.html))"
+	@$(ACTIVATE) python page.py $(OUT)/$(notdir $(NOTEBOOK))
 
 all: $(VENV)/run.stamp  ## run all notebooks, one after the other (about 10 minutes)
 	$(ANNOUNCE)
@@ -70,6 +69,7 @@ tensorboard: $(VENV)/run.stamp  ## show the curves of the six runs in the browse
 
 handin: $(VENV)/run.stamp  ## gender recognition's report and code as one zip file: make handin GROUP=1 STUDENTS="Name, number; Name, number" (seconds)
 	$(ANNOUNCE)
+	@test -n "$(GROUP)" || { echo "Which group? make handin GROUP=1" >&2; exit 2; }
 	@$(ACTIVATE) python handin.py --group "$(GROUP)" --students "$(STUDENTS)" $(ARGS)
 
 # The committed outputs are those of a plain Run All of each notebook, without times.

@@ -388,6 +388,7 @@ class Writer:
         """Write one line of a table."""
         inner = [str(row.get(name, "")).rjust(8) for name in self.columns[1:-1]]
         name, note = map(printable, (row["file"], row.get("note", "")))
+        name = name if len(name) <= 32 else f"…{name[-31:]}"
         line = " ".join([f"{name:<32}", *inner, note])
         self.file.write(f"{line.rstrip()}\n")
 

@@ -88,6 +88,12 @@ def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
         plots.roc(enlarged, sides, f"{name.capitalize()}, enlarged", few=True)
     figure.legend(lines, names, loc="outside lower center", ncols=4, frameon=False)
     report.show_figure(figure, "ROC curves of all networks: " + " and ".join(sets))
+    told = []
+    for name in sets:
+        found = {title: measure.evaluate(parts[name]) for title, parts in views.items()}
+        best = max(found, key=lambda title: found[title][METRIC])
+        told.append(f"{name}: {best}, {report.format_metric(METRIC, found[best])} %")
+    report.say(f"**Answer.** Highest accuracy, {'; '.join(told)}.")
 
 
 def compare_trials(views: dict[str, pd.DataFrame], changed: dict[str, str]):

@@ -243,6 +243,14 @@ class TestAnswers:
         assert lines[0].split() == heading
         assert len(lines) == 9
 
+    def test_columns_of_a_table_stand_below_one_another(self, folder, run):
+        place = folder / "a_folder_with_a_long_name" / "and_another_one_in_it"
+        place.mkdir(parents=True)
+        shutil.copy(folder / "face0.png", place / "a_face_with_a_long_name.png")
+        _, printed, _ = run(folder / "face0.png", place)
+        ends = {line.index(".", 34) for line in printed.splitlines()[1:]}
+        assert len(ends) == 1 and "…" in printed and "a_face_with" in printed
+
     def test_an_age_lies_in_its_interval(self, network, tmp_path, folder, run):
         own = tmp_path / "own.keras"
         own.write_bytes(network.read_bytes())
