@@ -2,19 +2,24 @@
 
     python handin.py --group 1 --students "Name, number; Name, number"
 
-The report is made of the executed notebook: its cells tagged `report`, texts, tables
-and figures as they stand there, without code. On A4 it has at most four pages.
+The report is made of the executed notebook, your own latest run if there is one: its
+cells tagged `report`, texts, tables and figures as they stand there, without code. On
+A4 it has at most four pages; where a browser is found, it is printed to a PDF too.
 """
 
 import argparse
+import copy
 import html
 import pathlib
 import re
 import sys
+import tempfile
 import zipfile
 
 import nbconvert
 import nbformat
+
+import page
 
 ROOT = pathlib.Path(__file__).resolve().parent
 NOTEBOOK = ROOT / "notebooks" / "gender_recognition.ipynb"
@@ -31,7 +36,7 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "model/utkface/assignment_2/mtl*",
 )
 README = (
-    "report.html is the report: print it on A4.\n\n"
+    "report.html is the report, for A4; report.pdf is the same, printed.\n\n"
     "pip install -r requirements.txt -c constraints.txt\n"
     "jupyter lab notebooks/gender_recognition.ipynb       # all results\n"
     "python gender_recognition.py                         # the same as a script\n"
@@ -94,7 +99,8 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
 
     Raises ValueError if a cell of it was not run, or it has no figure or no table.
     """
-    cells = [c for c in notebook.cells if "report" in c.metadata.get("tags", [])]
+    cells = copy.deepcopy(notebook.cells)
+    cells = [cell for cell in cells if "report" in cell.metadata.get("tags", [])]
     if any(cell.get("execution_count", 0) is None for cell in cells):
         raise ValueError("a cell of the report was not run: run the notebook before")
     number_sections(cells)
@@ -120,32 +126,50 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
     )
 
 
+def find_run(root: pathlib.Path = ROOT) -> pathlib.Path:
+    """The user's own latest run of the notebook, else the one that comes along."""
+    own = root.glob(f"logs/runs/*/{NOTEBOOK.name}")
+    return max(own, key=lambda path: path.stat().st_mtime, default=NOTEBOOK)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Build the zip file and say where it lies; 1 if there is no report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--group", required=True, help="number of the group")
     parser.add_argument("--students", default="", help="names and numbers")
-    parser.add_argument("--notebook", default=NOTEBOOK, type=pathlib.Path)
+    parser.add_argument("--notebook", type=pathlib.Path, help="default: the latest run")
     options = parser.parse_args(arguments)
+    source = options.notebook or find_run()
     if not re.fullmatch(r"[\w-]+", options.group):
         parser.error("--group: letters, digits, _ and - only")
     try:
-        notebook = nbformat.read(options.notebook, as_version=4)
+        notebook = nbformat.read(source, as_version=4)
         report = make_report(notebook, options.group, options.students)
     except (OSError, ValueError) as why:
-        print(f"{options.notebook.name}: {why}", file=sys.stderr)
+        print(f"{source.name}: {why}", file=sys.stderr)
         return 1
+    named = f"Group {options.group}. {options.students.strip()}"
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(named))
     script, _ = nbconvert.PythonExporter().from_notebook_node(notebook)
     target = pathlib.Path(f"group_{options.group}.zip")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("report.html", report)
+    with (
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        draft = pathlib.Path(folder, "report.html")
+        draft.write_text(report, encoding="utf-8")
+        archive.write(draft, draft.name)
+        if page.print_page(draft, draft.with_suffix(".pdf")):
+            archive.write(draft.with_suffix(".pdf"), "report.pdf")
         archive.writestr("README.txt", README)
-        archive.write(options.notebook, f"notebooks/{NOTEBOOK.name}")
+        archive.writestr(f"notebooks/{NOTEBOOK.name}", nbformat.writes(notebook))
         archive.writestr(f"{NOTEBOOK.stem}.py", script)
         for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
             if path.is_file():
                 archive.write(path, path.relative_to(ROOT))
-    print(f"{target}: the report, the notebook with its script, facekit and weights")
+    shipped = source == NOTEBOOK
+    made_of = "the notebook that comes with the project" if shipped else f"{source}"
+    print(f"{target}: report, notebook, script, code and weights, made of {made_of}")
     return 0
 
 

@@ -1,7 +1,9 @@
 """The script ``handin.py``: assignment B's zip file."""
 
 import ast
+import os
 import re
+import shutil
 import zipfile
 
 import nbformat
@@ -65,7 +67,11 @@ def test_the_zip_holds_report_code_and_weights(executed, tmp_path, monkeypatch, 
         report = archive.read("report.html").decode()
         script = archive.read("gender_recognition.py").decode()
         notebook = archive.read("notebooks/gender_recognition.ipynb")
-    assert notebook == executed.read_bytes()
+    first, *rest = nbformat.reads(notebook.decode(), as_version=4).cells
+    assert first.source == "Group 7. A <b>, 12; C, 34"
+    assert [cell.source for cell in rest] == [
+        cell.source for cell in nbformat.read(executed, as_version=4).cells
+    ]
     assert {"predict.py", "requirements.txt", "constraints.txt"} <= names
     assert {"facekit/__init__.py", "data/README.md", "data/split.csv.gz"} <= names
     weights = ("gender_recognition/gender_improved", "assignment_2/mtl")
@@ -77,6 +83,20 @@ def test_the_zip_holds_report_code_and_weights(executed, tmp_path, monkeypatch, 
     assert "93.1" in report and "Gender" in report
     assert "source code" not in report and "not in the report" not in report
     assert "group_7.zip" in capsys.readouterr().out
+
+
+def test_the_latest_own_run_is_taken_and_named(executed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert handin.find_run(tmp_path) == handin.NOTEBOOK
+    runs = [tmp_path / f"logs/runs/{day}/gender_recognition.ipynb" for day in "123"]
+    for path, when in zip(runs, (5, 9, 7), strict=True):
+        path.parent.mkdir(parents=True)
+        shutil.copy(executed, path)
+        os.utime(path, (when, when))
+    assert handin.find_run(tmp_path) == runs[1]
+    monkeypatch.setattr(handin, "find_run", lambda: runs[1])
+    assert handin.main(["--group", "7"]) == 0
+    assert f"made of {runs[1]}" in capsys.readouterr().out
 
 
 def test_a_summary_of_a_network_becomes_a_table(executed):
