@@ -30,6 +30,12 @@ def _skipped(config: pytest.Config) -> list:
     return reporter.stats.get("skipped", []) if IN_CI and reporter else []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take minutes, so that no process waits at the end."""
+    slow = "test_it_runs_from_first", "test_memory_grows", "test_two_notebooks_at_once"
+    items.sort(key=lambda item: not item.name.startswith(slow))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session if a test was skipped in CI."""
     if session.exitstatus == pytest.ExitCode.OK and _skipped(session.config):
