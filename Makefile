@@ -53,7 +53,7 @@ test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 14 minutes)
 
 stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (8 minutes)
 	$(ANNOUNCE)
-	@$(ACTIVATE) python -m pytest -m stress $(ARGS)
+	@$(ACTIVATE) python -m pytest -n 2 -m stress $(ARGS)
 
 lint: $(VENV)/dev.stamp  ## check the style of notebooks, package and scripts (seconds)
 	$(ANNOUNCE)

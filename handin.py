@@ -36,7 +36,7 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "model/utkface/assignment_2/mtl*",
 )
 README = (
-    "report.html is the report, for A4; report.pdf is the same, printed.\n\n"
+    "report.html is the report, for A4; report.pdf, if there, is the same, printed.\n\n"
     "pip install -r requirements.txt -c constraints.txt\n"
     "jupyter lab notebooks/gender_recognition.ipynb       # all results\n"
     "python gender_recognition.py                         # the same as a script\n"
