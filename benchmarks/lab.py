@@ -49,6 +49,15 @@ OPTIONS = {
 }
 
 
+def load_notebook():
+    """The main notebook's definitions, with losses for labels that can be mixed."""
+    notebook = load_definitions("assignment_2.ipynb")
+    notebook.METRICS = {"age": "mae", "gender": "accuracy", "ethnicity": "accuracy"}
+    notebook.LOSSES = {"age": "mae", "gender": "binary_crossentropy"}
+    notebook.LOSSES["ethnicity"] = "categorical_crossentropy"
+    return notebook
+
+
 class Batches(keras.utils.PyDataset):
     """Pictures from memory, with labels that can be mixed."""
 
@@ -120,10 +129,7 @@ def score(model, images, table):
 
 def main(name, changes, data_dir):
     """Train one variant and append its figures to the log."""
-    notebook = load_definitions("assignment_2.ipynb")
-    notebook.METRICS = {"age": "mae", "gender": "accuracy", "ethnicity": "accuracy"}
-    notebook.LOSSES = {"age": "mae", "gender": "binary_crossentropy"}
-    notebook.LOSSES["ethnicity"] = "categorical_crossentropy"  # labels may be mixed
+    notebook = load_notebook()
     options = OPTIONS | {key: changes[key] for key in changes if key in OPTIONS}
     own = {key: value for key, value in changes.items() if key not in OPTIONS}
     settings = dataclasses.replace(notebook.Settings(), **BASE | own)

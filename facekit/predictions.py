@@ -94,7 +94,13 @@ def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
         **{metric: round(figures.get(metric, np.nan), 5) for metric in HEADLINE},
         "why": why,
     }
-    pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=not path.exists())
+    try:
+        pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=not path.exists())
+    except OSError as why:
+        raise ValueError(
+            f"The look at the {key} set cannot be logged in {path.name} beside "
+            f"{run.name} ({why.strerror}): let that folder be written."
+        ) from why
 
 
 def _hash(rows):

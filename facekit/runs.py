@@ -10,6 +10,7 @@ import time
 
 import filelock
 import keras
+import tensorflow as tf
 
 from facekit import machine
 from facekit.dataset import Dataset
@@ -52,12 +53,14 @@ class Run:
 class Store:
     """Finds and keeps the trainings of one notebook on one data set.
 
-    ``retrain`` leaves aside what the repository ships.
+    ``retrain`` leaves aside what the repository ships; ``deterministic`` makes trainings
+    repeat bit for bit on a GPU too, and is not undone within a process.
     """
 
     notebook: str
     data: Dataset
     retrain: bool = False
+    deterministic: bool = False
     models: pathlib.Path = MODELS
     logs: pathlib.Path = LOGS
 
@@ -108,8 +111,15 @@ class Store:
             if run.own:  # killed before it cleaned up
                 shutil.rmtree(own.with_name(f"{own.name}.partial"), ignore_errors=True)
             return run
-        own.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(own.with_name(f".{own.name}.lock")):
+        try:
+            own.parent.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(own.with_name(f".{own.name}.lock")).acquire()
+        except OSError as why:
+            raise ValueError(
+                f"{self.models.name}/ cannot be written ({why.strerror}), and {name} has "
+                "to be trained: let it be written, or work in a copy of the project."
+            ) from why
+        with lock:
             if run := self.find(name, settings):
                 return run
             return self._fit(name, own, settings, build, fit, export or (lambda m: m))
@@ -129,6 +139,8 @@ class Store:
         place = Place(own.with_name(f"{own.name}.partial"), logs, time.perf_counter())
         place.folder.mkdir(parents=True, exist_ok=True)
         here, commit = machine.describe(), machine.commit()
+        if self.deterministic:
+            tf.config.experimental.enable_op_determinism()
         machines = machine.remember(place.folder / "machines.txt", here["hardware"])
         keras.config.set_dtype_policy(here["precision"])
         try:

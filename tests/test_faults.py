@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import tiny
 from notebook_cells import ROOT
+from tensorflow.python.framework import config as tf_config
 
 from facekit import (
     batches,
@@ -410,6 +411,32 @@ except ValueError as why:
 """
 
 
+READ_ONLY = """
+import pathlib, sys
+import pandas as pd
+import tiny
+from facekit import dataset, labels, predictions, runs, sources
+
+what, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+nothing = pd.DataFrame({"img_name": [], "split": []})
+data = dataset.Dataset(nothing, folder, nothing, "own", "0a1b2c")
+store = runs.Store("study", data, models=folder, logs=folder)
+looked = pd.DataFrame({"age": [20.0], "age_predicted": [21.0]})
+looked = looked.reindex(columns=[*labels.LABELS, *predictions.PREDICTED])
+history = {"date": "today", "commit": "unknown"}
+try:
+    if what == "data":
+        sources.find_source("sample", folder)
+    if what == "trainings":
+        store.fit_or_load("sum", tiny.Settings(), tiny.build_sum, None)
+    if what == "looks":
+        run = runs.Run("sum", folder / "sum", history)
+        predictions.log_look(run, "test", looked, "to test")
+except ValueError as why:
+    print(why)
+"""
+
+
 class TestPlaces:
     @pytest.mark.parametrize("choice", ["sample", "csv"])
     def test_a_full_disk_leaves_nothing_half_written(
@@ -429,6 +456,25 @@ class TestPlaces:
         (tmp_path / "data").write_text("a file in the place of the folder")
         with pytest.raises(ValueError, match="data/synthetic cannot be written"):
             sources.find_source("sample", tmp_path / "data")
+
+    @pytest.mark.parametrize("what", ["data", "trainings", "looks"])
+    def test_a_read_only_folder_says_so(self, tmp_path, what):
+        """Its mode forbids writing, and root gives up the right to write all the same."""
+        (tmp_path / what).mkdir()
+        (tmp_path / what).chmod(0o555)
+        command = [sys.executable, "-c", READ_ONLY, what, str(tmp_path / what)]
+        if os.geteuid() == 0:
+            command = ["setpriv", "--bounding-set=-dac_override", *command]
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        env = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        told = {
+            "data": "data/synthetic cannot be written (Permission denied): make room",
+            "trainings": "trainings/ cannot be written (Permission denied), and sum has",
+            "looks": "cannot be logged in test_looks.csv beside sum (Permission denied)",
+        }
+        assert told[what] in done.stdout, done.stderr
+        assert not list((tmp_path / what).iterdir())
 
     @pytest.mark.parametrize("damage", ["cut", "altered", "hostile"])
     def test_an_archive_that_is_not_ours_is_not_unpacked(
@@ -564,14 +610,20 @@ def test_two_notebooks_at_once_do_not_harm_each_other(tmp_path, store):
     assert not list(store.folder.glob("*.partial"))
 
 
-def test_the_same_training_again_gives_the_same_weights(data, tmp_path):
-    weights = []
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_same_training_again_gives_the_same_weights(data, tmp_path, deterministic):
+    """On a processor in any case; the parameter asks for it on a GPU too."""
+    weights, asked = [], []
     for place in ("first", "second"):
-        store = runs.Store(
-            "faces", data, models=tmp_path / place, logs=tmp_path / "logs"
-        )
-        run = store.fit_or_load("mtl", tiny.FACES, tiny.build, tiny.fit_on(data))
+        folders = {"models": tmp_path / place, "logs": tmp_path / "logs"}
+        store = runs.Store("faces", data, deterministic=deterministic, **folders)
+        try:
+            run = store.fit_or_load("mtl", tiny.FACES, tiny.build, tiny.fit_on(data))
+            asked.append(tf_config.is_op_determinism_enabled())
+        finally:
+            tf_config.disable_op_determinism()
         weights.append(run.load().get_weights())
+    assert asked == [deterministic] * 2
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
