@@ -27,6 +27,7 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "predict.py",
     "facekit/*.py",
     "studies/*.py",
+    "inference/*.py",
     "requirements.txt",
     "constraints.txt",
     "data/README.md",
@@ -34,6 +35,7 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "data/sample/*",
     "model/utkface/gender_recognition/*",
     "model/utkface/assignment_2/mtl*",
+    "model/utkface/trust.json",
 )
 README = (
     "report.html is the report, for A4; report.pdf, if there, is the same, printed.\n\n"
@@ -42,6 +44,7 @@ README = (
     "python gender_recognition.py                         # the same as a script\n"
     "python predict.py pictures/ --model gender_improved  # your own pictures\n"
 )
+MOST_PAGES = 4  # of the report
 STYLE = """
 @page { size: A4; margin: 8mm 10mm }
 body { font: 8.3pt/1.12 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
@@ -159,8 +162,12 @@ def main(arguments: list[str] | None = None) -> int:
         draft = pathlib.Path(folder, "report.html")
         draft.write_text(report, encoding="utf-8")
         archive.write(draft, draft.name)
-        if page.print_page(draft, draft.with_suffix(".pdf")):
-            archive.write(draft.with_suffix(".pdf"), "report.pdf")
+        printed = draft.with_suffix(".pdf")
+        if page.print_page(draft, printed):
+            archive.write(printed, printed.name)
+            pages = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
+            if pages > MOST_PAGES:
+                print(f"{printed.name} has {pages} pages, {MOST_PAGES} are allowed")
         archive.writestr("README.txt", README)
         archive.writestr(f"notebooks/{NOTEBOOK.name}", nbformat.writes(notebook))
         archive.writestr(f"{NOTEBOOK.stem}.py", script)

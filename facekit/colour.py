@@ -23,11 +23,11 @@ def find_pictures(choice: str, data_dir: pathlib.Path) -> tuple[Dataset, str]:
 
     ``img_name`` is relative to ``folder``; ``main_name`` is the main assignment's.
     """
-    folder = data_dir / "UTKFace"
-    if choice != "sample" and folder.is_dir():
-        return read_utkface(
-            folder
-        ), f"UTKFace's colour pictures in {data_dir.name}/UTKFace"
+    places = [data_dir / "UTKFace", *sources.ATTACHED.glob("*/UTKFace")]
+    folder = next(filter(pathlib.Path.is_dir, places), None)
+    if choice != "sample" and folder:
+        told = f"UTKFace's colour pictures in {folder.parent.name}/UTKFace"
+        return read_utkface(folder), told
     source = sources.find_source(choice, data_dir)
     grey = dataset.load(source.folder, source.synthetic)
     table = grey.table.assign(main_name=grey.table["img_name"])

@@ -6,11 +6,16 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import time
 
 import h5py
 import keras
 import pandas as pd
+
+from facekit.machine import duration
+
+DRIVE = pathlib.Path("/content/drive/MyDrive")  # once it is mounted, on Colab
 
 
 @contextlib.contextmanager
@@ -23,6 +28,24 @@ def whole(path: pathlib.Path):
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def use_drive(*folders: pathlib.Path) -> None:
+    """On Colab, let ``runs`` of these folders lie in Google Drive, or offer it."""
+    own = [folder / "runs" for folder in folders if not (folder / "runs").exists()]
+    if "google.colab" not in sys.modules or not own:
+        return
+    if not DRIVE.is_dir():
+        print(
+            "What is trained here is lost with this machine. To keep it in your Drive: "
+            'from google.colab import drive; drive.mount("/content/drive"), then again.'
+        )
+        return
+    for runs in own:
+        kept = DRIVE / "faces" / runs.parent.name
+        for place in (kept, runs.parent):
+            place.mkdir(parents=True, exist_ok=True)
+        runs.symlink_to(kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +77,14 @@ class Place:
         def log_seconds(epoch, logs):
             ends.append(time.perf_counter())
             logs["seconds"] = ends[-1] - ends[-2]
+            left = clock.params["epochs"] - epoch - 1
+            if left and left * logs["seconds"] > 10:
+                print(f"{duration(left * logs['seconds'])} left, if all epochs are run")
 
+        clock = keras.callbacks.LambdaCallback(on_epoch_end=log_seconds)
         keep = {"double_checkpoint": True, "delete_checkpoint": False}
         return [
-            keras.callbacks.LambdaCallback(on_epoch_end=log_seconds),
+            clock,
             keras.callbacks.CSVLogger(str(self.folder / "log.csv"), append=True),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.BackupAndRestore(str(self.folder / "backup"), **keep),

@@ -95,7 +95,9 @@ def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
         "why": why,
     }
     try:
-        pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=not path.exists())
+        pd.DataFrame([row]).to_csv(
+            path, mode="a", index=False, header=not path.exists()
+        )
     except OSError as why:
         raise ValueError(
             f"The look at the {key} set cannot be logged in {path.name} beside "

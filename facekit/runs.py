@@ -15,7 +15,7 @@ import tensorflow as tf
 from facekit import machine
 from facekit.dataset import Dataset
 from facekit.labels import LOGS, MODELS, digest
-from facekit.places import Place, whole
+from facekit.places import Place, use_drive, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Run:
 class Store:
     """Finds and keeps the trainings of one notebook on one data set.
 
-    ``retrain`` leaves aside what the repository ships; ``deterministic`` makes trainings
-    repeat bit for bit on a GPU too, and is not undone within a process.
+    ``retrain`` leaves aside what the repository ships; ``deterministic`` asks for the
+    same weights again on a GPU too, and is not undone within a process.
     """
 
     notebook: str
@@ -63,6 +63,9 @@ class Store:
     deterministic: bool = False
     models: pathlib.Path = MODELS
     logs: pathlib.Path = LOGS
+
+    def __post_init__(self):
+        use_drive(self.models, self.logs)
 
     @property
     def folder(self) -> pathlib.Path:
@@ -116,8 +119,8 @@ class Store:
             lock = filelock.FileLock(own.with_name(f".{own.name}.lock")).acquire()
         except OSError as why:
             raise ValueError(
-                f"{self.models.name}/ cannot be written ({why.strerror}), and {name} has "
-                "to be trained: let it be written, or work in a copy of the project."
+                f"{self.models.name}/ cannot be written ({why.strerror}), and {name} "
+                "has to be trained: let it be written, or copy the project elsewhere."
             ) from why
         with lock:
             if run := self.find(name, settings):

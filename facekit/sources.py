@@ -17,6 +17,7 @@ from facekit import labels, pictures
 from facekit.tables import csv_options, parse_pixels, read_labels
 
 KAGGLE = "nipunarora8/age-gender-and-ethnicity-face-data-csv"
+ATTACHED = pathlib.Path("/kaggle/input")  # data sets of a notebook on Kaggle, read-only
 SAMPLE = labels.DATA / "sample" / "faces.zip"
 SAMPLE_SHA256 = "f51dfcf99007caa9f67dc26b04595d5fd943bc87fa5c46a621528542d924ce64"
 
@@ -44,10 +45,11 @@ def find_source(choice: str, data_dir: pathlib.Path, seed: int = 1) -> Source:
     ways = {"folder": _folder, "csv": _csv, "kaggle": _kaggle, "sample": _sample}
     if choice != "auto" and choice not in ways:
         raise ValueError(f"DATA is {choice!r}; use 'auto' or one of {list(ways)}.")
-    places = [data_dir, *_places_below(data_dir)]
+    places = [data_dir, *_places_below(data_dir), *_places_below(ATTACHED)]
     for way in ways if choice == "auto" else [choice]:
         for place in places if way in ("folder", "csv") else [data_dir]:
-            if source := ways[way](place, seed):
+            into = place if place.is_relative_to(data_dir) else data_dir
+            if source := ways[way](place, into, seed):
                 if choice == "auto" and source.synthetic:
                     _tell_of_unused(data_dir)
                 return source
@@ -78,8 +80,8 @@ def write_layout(
 
 
 def _places_below(data_dir):
-    """Folders below ``data``, at most two deep, that hold an ``age_gender.csv``."""
-    patterns = [f"{'*/' * depth}age_gender.csv" for depth in (1, 2)]
+    """Folders below ``data``, at most three deep, that hold an ``age_gender.csv``."""
+    patterns = [f"{'*/' * depth}age_gender.csv" for depth in (1, 2, 3)]
     found = [path.parent for part in patterns for path in sorted(data_dir.glob(part))]
     return [place for place in found if not _made_from(place)]
 
@@ -172,7 +174,7 @@ def _fits_a_file(name):
     return not odd and len(name.encode("utf-8", "replace")) <= 200
 
 
-def _folder(data_dir, seed):
+def _folder(data_dir, into, seed):
     """The assignment's folder, if it is there."""
     csv, pictures = data_dir / "age_gender.csv", data_dir / "images"
     if not pictures.is_dir() or not csv.exists():
@@ -188,15 +190,15 @@ def _folder(data_dir, seed):
     return Source(data_dir, f"the folder {data_dir.name}/", "synthetic faces" in made)
 
 
-def _csv(data_dir, seed):
+def _csv(data_dir, into, seed):
     """A CSV with pixels, if one is there."""
     for path in filter(_has_pixels, sorted(data_dir.glob("*.csv"))):
         sentence = f"the pixels in {data_dir.name}/{path.name}"
-        return Source(_import_pixels(path, data_dir, seed), sentence)
+        return Source(_import_pixels(path, into, seed), sentence)
     return None
 
 
-def _kaggle(data_dir, seed):
+def _kaggle(data_dir, into, seed):
     """The public CSV with pixels, if Kaggle answers."""
     try:
         socket.create_connection(("www.kaggle.com", 443), timeout=3).close()
@@ -212,7 +214,7 @@ def _kaggle(data_dir, seed):
     return None
 
 
-def _sample(data_dir, seed):
+def _sample(data_dir, into, seed):
     """The embedded synthetic faces, unpacked once."""
     if not SAMPLE.exists():
         raise FileNotFoundError(

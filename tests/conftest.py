@@ -32,7 +32,8 @@ def _skipped(config: pytest.Config) -> list:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take minutes, so that no process waits at the end."""
-    slow = "test_it_runs_from_first", "test_memory_grows", "test_two_notebooks_at_once"
+    slow = "test_jupyterlab_runs", "test_it_runs_from_first", "test_memory_grows"
+    slow += ("test_two_notebooks_at_once",)
     items.sort(key=lambda item: not item.name.startswith(slow))
 
 
@@ -87,6 +88,24 @@ def save_picture():
         return path
 
     return save
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Copy the project, without data and runs of its own."""
+    for package in ("facekit", "studies", "inference"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    for path in [ROOT / "assignment_2.ipynb", *ROOT.glob("notebooks/*.ipynb")]:
+        place = tmp_path / path.relative_to(ROOT)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, place)
+    for folder in ("data/sample", "model/utkface", "logs/utkface"):
+        (tmp_path / folder).parent.mkdir(exist_ok=True)
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (tmp_path / "benchmarks").mkdir()
+    for file in ("data/split.csv.gz", "benchmarks/experiments.md"):
+        shutil.copyfile(ROOT / file, tmp_path / file)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

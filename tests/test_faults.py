@@ -459,7 +459,7 @@ class TestPlaces:
 
     @pytest.mark.parametrize("what", ["data", "trainings", "looks"])
     def test_a_read_only_folder_says_so(self, tmp_path, what):
-        """Its mode forbids writing, and root gives up the right to write all the same."""
+        """Its mode forbids writing, and root gives up the right to do so anyway."""
         (tmp_path / what).mkdir()
         (tmp_path / what).chmod(0o555)
         command = [sys.executable, "-c", READ_ONLY, what, str(tmp_path / what)]
@@ -470,8 +470,8 @@ class TestPlaces:
         done = subprocess.run(command, env=env, capture_output=True, text=True)
         told = {
             "data": "data/synthetic cannot be written (Permission denied): make room",
-            "trainings": "trainings/ cannot be written (Permission denied), and sum has",
-            "looks": "cannot be logged in test_looks.csv beside sum (Permission denied)",
+            "trainings": "trainings/ cannot be written (Permission denied), and sum",
+            "looks": "logged in test_looks.csv beside sum (Permission denied)",
         }
         assert told[what] in done.stdout, done.stderr
         assert not list((tmp_path / what).iterdir())
@@ -630,9 +630,9 @@ def test_the_same_training_again_gives_the_same_weights(data, tmp_path, determin
 
 def test_one_list_of_endings():
     """Row 15: what the notebooks and ``predict.py`` take as pictures."""
-    import predict
+    from inference import inputs
 
-    assert predict.ENDINGS is pictures.ENDINGS and predict.OTHERS is pictures.OTHERS
+    assert inputs.ENDINGS is pictures.ENDINGS and inputs.OTHERS is pictures.OTHERS
     for name in ("a.webp", "a.gif"):
         assert pictures.name_fault(name) == "GIF or WebP: save it as PNG or JPEG"
     assert not any(map(pictures.name_fault, (f"a{e}" for e in pictures.ENDINGS)))

@@ -99,6 +99,30 @@ def test_the_latest_own_run_is_taken_and_named(executed, tmp_path, monkeypatch, 
     assert f"made of {runs[1]}" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(
+    not any(map(shutil.which, handin.page.BROWSERS)), reason="no Chrome or Chromium"
+)
+def test_the_report_prints_to_four_pages(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert handin.main(["--group", "1", "--notebook", str(handin.NOTEBOOK)]) == 0
+    assert "are allowed" not in capsys.readouterr().out
+    with zipfile.ZipFile("group_1.zip") as archive:
+        pages = re.findall(rb"/Type\s*/Page\b", archive.read("report.pdf"))
+    assert 1 < len(pages) <= 4
+
+
+def test_a_report_that_is_too_long_says_so(executed, tmp_path, monkeypatch, capsys):
+    def print_page(source, target):
+        target.write_bytes(b"<< /Type /Pages >> " + b"<< /Type /Page >> " * 5)
+        return True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(handin.page, "print_page", print_page)
+    assert handin.main(["--group", "1", "--notebook", str(executed)]) == 0
+    told = capsys.readouterr().out
+    assert "report.pdf has 5 pages, 4 are allowed" in told
+
+
 def test_a_summary_of_a_network_becomes_a_table(executed):
     notebook = nbformat.read(executed, as_version=4)
     shown = {"text/html": SUMMARY}

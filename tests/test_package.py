@@ -6,18 +6,21 @@ import re
 import pytest
 
 import facekit
+import inference
 import studies
 from facekit.labels import ROOT
 
+PACKAGES = facekit, studies, inference
+NAMES = [package.__name__ for package in PACKAGES]
 PATHS = {
     f"{package}.{path.stem}": path
-    for package in ("facekit", "studies")
+    for package in NAMES
     for path in sorted((ROOT / package).glob("[!_]*.py"))
 }
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in PATHS.items()}
 LISTED = [
     f"{package.__name__}.{name}"
-    for package in (facekit, studies)
+    for package in PACKAGES
     for name in re.findall(r"^([a-z]+) {2,}\S", package.__doc__, re.MULTILINE)
 ]
 
@@ -28,13 +31,13 @@ def imported(tree):
     """List our modules that one of them imports, wherever it does."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module in ("facekit", "studies"):
+        if isinstance(node, ast.ImportFrom) and node.module in NAMES:
             found += [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             found.append(node.module)
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-    return [name for name in found if name.startswith(("facekit.", "studies."))]
+    return [name for name in found if name.partition(".")[0] in NAMES]
 
 
 def documented(tree):
@@ -94,8 +97,8 @@ def test_modules_are_short():
 
 def test_the_package_is_small():
     shared = [path for name, path in PATHS.items() if name.startswith("facekit.")]
-    assert sum(map(count_code, shared)) <= 1_900
-    assert sum(map(count_code, PATHS.values())) <= 2_300
+    assert sum(map(count_code, shared)) <= 2_000
+    assert sum(map(count_code, PATHS.values())) <= 2_700
 
 
 @pytest.mark.parametrize("module", TREES)

@@ -18,7 +18,8 @@ import pytest
 import tiny
 
 import predict
-from facekit import labels, measure, pictures, predictions
+from facekit import labels, pictures, predictions
+from inference import framing, inputs, predictor
 
 SHIPPED = labels.MODELS / "utkface"
 
@@ -95,7 +96,7 @@ class TestPictures:
             image = PIL.Image.fromarray(grey).convert(mode)
         path = tmp_path / "picture.tif"
         image.save(path)
-        read = predict.prepare(predict.open_picture(path), 64, 1)[..., 0]
+        read = framing.prepare(inputs.open_picture(path), 64, 1)[..., 0]
         assert read.shape == (64, 64)
         if mode not in ("1", "P"):
             assert np.abs(read.astype(int) - grey).max() <= 8
@@ -107,35 +108,36 @@ class TestPictures:
         exif = PIL.Image.Exif()
         exif[0x0112] = 6  # turn by 90° clockwise to see it upright
         turned.save(tmp_path / "turned.png", exif=exif)
-        read = np.asarray(predict.open_picture(tmp_path / "turned.png"))
+        read = np.asarray(inputs.open_picture(tmp_path / "turned.png"))
         np.testing.assert_array_equal(read, upright)
 
     def test_of_an_oblong_picture_the_middle_is_taken(self):
         oblong = np.zeros((20, 60), "uint8")
         oblong[:, 20:40] = 200
-        assert np.asarray(predict.open_picture(oblong)).min() == 200
+        read = framing.middle(inputs.open_picture(oblong))
+        assert np.asarray(read).min() == 200
 
     def test_transparent_parts_are_grey(self, tmp_path):
         PIL.Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-        read = np.asarray(predict.open_picture(tmp_path / "clear.png"))
+        read = np.asarray(inputs.open_picture(tmp_path / "clear.png"))
         assert (read == 128).all()
 
     @pytest.mark.parametrize(("size", "channels"), [(48, 1), (100, 3)])
     def test_it_is_resized_to_what_the_network_takes(self, size, channels):
         image = PIL.Image.new("RGB", (333, 333), (10, 20, 30))
-        assert predict.prepare(image, size, channels).shape == (size, size, channels)
+        assert framing.prepare(image, size, channels).shape == (size, size, channels)
 
 
 class TestFinding:
     def test_folders_are_searched_in_order_and_to_the_bottom(self, folder):
         (folder / "notes.txt").write_text("not a picture")
-        names = [name for name, _ in predict.find_pictures([str(folder)])]
+        names = [name for name, _ in inputs.find_pictures([str(folder)])]
         assert [name.rpartition("/")[2] for name in names] == [
             f"face{number}.png" for number in range(8)
         ]
 
     def test_pictures_are_listed_one_by_one(self, folder):
-        found = predict.find_pictures([str(folder), "nowhere"])
+        found = inputs.find_pictures([str(folder), "nowhere"])
         assert next(found)[0].endswith("face0.png")
 
     def test_a_batch_is_all_that_is_read_ahead(self, network):
@@ -146,7 +148,7 @@ class TestFinding:
                 taken.append(number)
                 yield str(number), np.full((48, 48), number, "uint8")
 
-        rows = predict.predict(predict.Predictor(network), sources(), 8)
+        rows = predict.predict(predictor.Predictor(network), sources(), 8)
         next(rows)
         assert len(taken) == 8
 
@@ -204,7 +206,7 @@ class TestAnswers:
         assert status == 0
         assert len(rows) == 8
         for row in rows:
-            five = [float(row[name]) for name in predict.ETHNICITIES]
+            five = [float(row[name]) for name in labels.ETHNICITIES]
             assert sum(five) == pytest.approx(1, abs=0.003)
             assert 0 <= float(row["female"]) <= 1
             assert float(row["age"]) >= 0
@@ -239,7 +241,8 @@ class TestAnswers:
 
     def test_a_table_has_a_line_for_each_picture(self, folder, run):
         lines = run(folder)[1].splitlines()
-        heading = ["file", "age", "female", *predict.ETHNICITIES, "note"]
+        answers = ["age", "female", *labels.ETHNICITIES]
+        heading = ["file", "left", "top", "side", *answers, "note"]
         assert lines[0].split() == heading
         assert len(lines) == 9
 
@@ -274,13 +277,10 @@ class TestAnswers:
         _, printed, _ = run(folder, "--output", "csv", model=own)
         assert "age_low" not in printed
 
-    def test_intervals_are_those_of_the_package(self):
-        assert predict.age_intervals is measure.age_intervals
-
     def test_a_network_for_gender_alone(self, tmp_path, folder, run):
         own = save_network(tmp_path / "gender.keras", 100, 3, ["gender"])
         _, printed, _ = run(folder, "--output", "csv", model=own)
-        assert printed.splitlines()[0] == "file,female,note"
+        assert printed.splitlines()[0] == "file,left,top,side,female,note"
 
 
 class TestWarnings:
@@ -303,13 +303,13 @@ class TestWarnings:
         faces = sample.images[100:200]
         changed = np.stack(
             [
-                predict.prepare(predict.open_picture(change(face)), labels.SIZE, 1)
+                framing.prepare(inputs.open_picture(change(face)), labels.SIZE, 1)
                 for face in faces
             ]
         )
         threshold = face_model["alignment_quantiles"][1]
         warned, before = (
-            (predict.face_scores(face_model, part) < threshold).mean()
+            (framing.face_scores(face_model, part) < threshold).mean()
             for part in (changed, faces)
         )
         assert before <= 0.05
@@ -325,7 +325,7 @@ class TestWarnings:
         status, printed, _ = run(tmp_path / "odd.png", "--output", "csv")
         (row,) = rows_of(printed)
         assert status == 0
-        assert row["note"] == "warning: not like an aligned face"
+        assert row["note"].startswith("warning: not framed like the training pictures")
         assert row["age"]
 
 
@@ -385,7 +385,7 @@ class TestFailures:
             predict.main(["--help"])
         text = " ".join(capsys.readouterr().out.split())
         assert predict.ETHICS in text
-        assert "python predict.py face.jpg" in text
+        assert "python predict.py holiday.jpg" in text
 
 
 class TestShippedModels:
@@ -396,7 +396,7 @@ class TestShippedModels:
 
     def test_they_are_found_by_name(self):
         for path in SHIPPED.glob("*/*.keras"):
-            assert predict.find_model(path.stem) == path
+            assert predictor.find_model(path.stem) == path
 
     def test_the_main_network_answers_all(self, folder, run):
         status, printed, _ = run(folder, "--output", "csv", model="mtl")
@@ -519,11 +519,15 @@ class TestFaults:
         (tmp_path / "results.json").write_text('{"age_inter')
         (tmp_path / "sample").mkdir()
         (tmp_path / "sample/face_model.npz").write_bytes(b"PK")
-        monkeypatch.setattr(predict, "DATA", tmp_path)
+        (tmp_path / "utkface").mkdir()
+        (tmp_path / "utkface/trust.json").write_text('{"frame": []}')
+        monkeypatch.setattr(predictor, "DATA", tmp_path)
+        monkeypatch.setattr(predictor, "MODELS", tmp_path)
         status, printed, told = run(folder, model=tmp_path / "tiny.keras")
         assert status == 0 and "age_low" not in printed
         assert "results.json is damaged: ages have no interval" in told
-        assert "face_model.npz is damaged: nothing is warned of" in told
+        assert "face_model.npz is damaged: odd framing is not warned of" in told
+        assert "trust.json is damaged: no faces are found" in told
 
     def test_37_a_batch_beyond_memory_is_refused(self, capsys):
         with pytest.raises(SystemExit):

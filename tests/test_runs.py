@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tiny
+from tensorboard.backend.event_processing import event_accumulator
 
-from facekit import boards, labels, machine, runs
+from facekit import boards, labels, machine, places, runs
 
 # Who interrupts a training leaves its log open.
 UNCLOSED = "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -319,8 +320,9 @@ class TestPlaces:
         for key in ("loss", "age_mae", "gender_accuracy", "ethnicity_accuracy"):
             for side in (key, f"val_{key}"):
                 assert found[side] == pytest.approx(epochs[side], abs=1e-4)
-        (graph,) = (folder / "graph").iterdir()
-        assert b"shared_dense" in graph.read_bytes()
+        accumulator = event_accumulator.EventAccumulator(str(folder))
+        nodes = {node.name for node in accumulator.Reload().Graph().node}
+        assert {"image", *labels.LABELS} <= nodes
 
     def test_curves_of_a_training_that_went_on_begin_where_it_did(self, tmp_path):
         for side in ("train", "validation"):
@@ -329,6 +331,44 @@ class TestPlaces:
         found = boards.read_curves(tmp_path)
         for key in ("loss", "val_loss"):
             assert found[key] == pytest.approx([np.nan, np.nan, 2.5], nan_ok=True)
+
+
+class TestColab:
+    """Where Colab runs a notebook, ``google.colab`` is loaded before it."""
+
+    @pytest.fixture
+    def drive(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "google.colab", object())
+        monkeypatch.setattr(places, "DRIVE", tmp_path / "MyDrive")
+        return tmp_path / "MyDrive"
+
+    def test_a_mounted_drive_keeps_what_is_trained(self, drive, store, tmp_path):
+        drive.mkdir()
+        again = dataclasses.replace(store)
+        run, _ = train(again, FALLING, FIVE)
+        kept = drive / "faces/model" / run.stem.relative_to(tmp_path / "model/runs")
+        assert kept.with_suffix(".keras").is_file() and list(drive.glob("faces/logs/*"))
+        shutil.rmtree(tmp_path / "model")  # the machine is gone, the Drive is there
+        shutil.rmtree(tmp_path / "logs")
+        assert not train(dataclasses.replace(store), FALLING, FIVE)[1].begun
+
+    def test_without_one_it_is_offered(self, drive, store, capsys):
+        dataclasses.replace(store)
+        assert "from google.colab import drive" in capsys.readouterr().out
+
+    def test_elsewhere_nothing_is_said(self, store, capsys):
+        dataclasses.replace(store)
+        assert not capsys.readouterr().out and not store.models.exists()
+
+
+def test_the_time_left_is_told_where_it_is_long(store, monkeypatch, capsys):
+    ticks = iter(range(0, 10_000, 20))  # seconds: an epoch takes some of them
+    monkeypatch.setattr(places.time, "perf_counter", lambda: next(ticks))
+    run, _ = train(store, FALLING, FIVE)
+    told = [line for line in capsys.readouterr().out.splitlines() if " left" in line]
+    seconds = run.history["epochs"]["seconds"]
+    assert len(told) == 4 and min(seconds) >= 20
+    assert told[-1].startswith(machine.duration(seconds[-2]))
 
 
 CHILD = """

@@ -41,6 +41,26 @@ class TestLayouts:
         assert sources.find_source(kind, data_dir).folder == source.folder
         assert fingerprint(source.folder) == before
 
+    @pytest.mark.parametrize("kind", ["csv", "folder"])
+    def test_what_is_attached_on_kaggle_is_found(
+        self, tmp_path, monkeypatch, small_folder, pixel_rows, kind
+    ):
+        attached = tmp_path / "input"
+        place = attached / "datasets/someone/faces"
+        place.parent.mkdir(parents=True)
+        if kind == "csv":
+            place.mkdir()
+            pixel_rows.to_csv(place / "age_gender.csv", index=False)
+        else:
+            small_folder.rename(place)
+            (place / "source.json").unlink(missing_ok=True)
+        before = fingerprint(attached)
+        monkeypatch.setattr(sources, "ATTACHED", attached)
+        source = sources.find_source("auto", tmp_path / "own")
+        assert not source.synthetic and fingerprint(attached) == before
+        inside = tmp_path / "own/imported" if kind == "csv" else place
+        assert source.folder == inside and dataset.load(source.folder).name == "own"
+
     def test_an_unknown_choice_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="DATA is 'mine'; use 'auto' or one of"):
             sources.find_source("mine", tmp_path)

@@ -35,7 +35,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 from facekit import dataset  # noqa: E402
 from facekit.labels import DATA, ETHNICITIES, GENDERS, SIZE  # noqa: E402
-from predict import alignment_inputs, standardise  # noqa: E402
+from inference.framing import alignment_inputs, standardise  # noqa: E402
 
 COMPONENTS = 150
 AGE_KNOTS = np.array([1, 5, 12, 20, 30, 40, 50, 60, 70, 80, 95])

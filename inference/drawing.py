@@ -1,0 +1,39 @@
+"""Answers drawn into a photograph."""
+
+from PIL import Image, ImageDraw, ImageFont
+
+from facekit.labels import ETHNICITIES
+from inference.predictor import PLACE
+
+
+def draw_answers(image: Image.Image, rows: list[dict]) -> Image.Image:
+    """Draw each face's square and answer into a photograph."""
+    image = image.copy()
+    pen = ImageDraw.Draw(image)
+    height = max(12, max(image.size) // 60)
+    font = ImageFont.load_default(height)
+    for row in rows:
+        left, top, side = (row.get(name, 0) for name in PLACE)
+        side = side or min(image.size) - 1
+        box = [left, top, left + side, top + side]
+        pen.rectangle(box, outline="yellow", width=max(1, height // 8))
+        lines = []
+        if "age" in row:
+            ends = [f" ({row['age_low']:.0f}–{row['age_high']:.0f})"] * (
+                "age_low" in row
+            )
+            lines.append(f"age {row['age']:.0f}{''.join(ends)}")
+        if "female" in row:
+            likely = max(row["female"], 1 - row["female"])
+            label = "female" if row["female"] >= 0.5 else "male"
+            lines.append(f"label {label} {100 * likely:.0f} %")
+        if ETHNICITIES[0] in row:
+            label = max(ETHNICITIES, key=row.get)
+            lines.append(f"label {label} {100 * row[label]:.0f} %")
+        lines += ["warning"] * row["note"].startswith("warning")
+        text = "\n".join(lines)
+        place = (left, max(0, min(top + side, image.height - height * 4)))
+        around = pen.multiline_textbbox(place, text, font)
+        pen.rectangle(around, fill="black")
+        pen.multiline_text(place, text, "yellow", font)
+    return image
