@@ -59,11 +59,11 @@ lint: $(VENV)/dev.stamp  ## check the style of notebooks, package and scripts (s
 	$(ANNOUNCE)
 	@$(ACTIVATE) ruff check && ruff format --check
 
-lab: $(VENV)/run.stamp  ## open the main notebook in JupyterLab (seconds)
+lab: $(VENV)/run.stamp  ## open the main notebook in JupyterLab, which saves only when you do (seconds)
 	$(ANNOUNCE)
-	@$(ACTIVATE) jupyter lab $(NOTEBOOK) $(ARGS)
+	@$(ACTIVATE) JUPYTER_CONFIG_PATH="$(CURDIR)/tools/lab" jupyter lab $(NOTEBOOK) $(ARGS)
 
-tensorboard: $(VENV)/run.stamp  ## show the curves of the six runs in the browser (seconds)
+tensorboard: $(VENV)/run.stamp  ## show the six runs in the browser: curves, settings, results, graph; your own: tensorboard --logdir logs/runs (seconds)
 	$(ANNOUNCE)
 	@$(ACTIVATE) tensorboard --logdir logs/utkface $(ARGS)
 

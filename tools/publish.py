@@ -130,17 +130,20 @@ def _replace_folder(folder, results, stems):
 
 
 def _copy_boards(stems):
-    """Ship TensorBoard's files of the six runs, without the machine's name."""
+    """Ship TensorBoard's files of the six runs, without the machine's name.
+
+    Of a run that is shipped already its notebook wrote results anew, but no curves.
+    """
     for name, board in SHIPPED.items():
-        target = LOGS / "utkface" / board
-        source = find_logs(Run(name, stems[name], {}), target)
-        if source == target:
-            continue
-        shutil.rmtree(target, ignore_errors=True)
-        for path in source.rglob("events.out.tfevents.*"):
-            kept = target / path.parent.name / ".".join(path.name.split(".")[:4])
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, kept)
+        source = find_logs(Run(name, stems[name], {}))
+        for folder in (source, source / "train", source / "validation"):
+            target = LOGS / "utkface" / board / folder.relative_to(source)
+            for path in folder.glob("events.out.tfevents.*"):
+                *start, ending = path.name.split(".")  # .v2, or .graph
+                target.mkdir(parents=True, exist_ok=True)
+                for former in target.glob(f"*.{ending}"):
+                    former.unlink()
+                shutil.copyfile(path, target / ".".join([*start[:4], ending]))
 
 
 def _make_card(history, results, groups):
