@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     seconds = time.monotonic() - started
     print(
-        f"{writer.rows:,} pictures in {seconds:.1f} s, {errors:,} of them not read. "
+        f"{writer.rows:,} rows in {seconds:.1f} s, {errors:,} of them not answered. "
         f"{ETHICS}",
         file=sys.stderr,
     )

@@ -19,10 +19,10 @@ def draw_answers(image: Image.Image, rows: list[dict]) -> Image.Image:
         pen.rectangle(box, outline="yellow", width=max(1, height // 8))
         lines = []
         if "age" in row:
-            ends = [f" ({row['age_low']:.0f}–{row['age_high']:.0f})"] * (
-                "age_low" in row
-            )
-            lines.append(f"age {row['age']:.0f}{''.join(ends)}")
+            ends = ""
+            if "age_low" in row:
+                ends = f" ({row['age_low']:.0f} to {row['age_high']:.0f})"
+            lines.append(f"age {row['age']:.0f}{ends}")
         if "female" in row:
             likely = max(row["female"], 1 - row["female"])
             label = "female" if row["female"] >= 0.5 else "male"
@@ -30,7 +30,7 @@ def draw_answers(image: Image.Image, rows: list[dict]) -> Image.Image:
         if ETHNICITIES[0] in row:
             label = max(ETHNICITIES, key=row.get)
             lines.append(f"label {label} {100 * row[label]:.0f} %")
-        lines += ["warning"] * row["note"].startswith("warning")
+        lines += [row["note"].partition(":")[0]] * bool(row["note"])  # warning, error
         text = "\n".join(lines)
         place = (left, max(0, min(top + side, image.height - height * 4)))
         around = pen.multiline_textbbox(place, text, font)

@@ -63,7 +63,7 @@ class TestFinder:
         scene = paste(portraits[0], 90, (40, 60))
         scene.paste(portraits[1], (300, 150))
         found = [faces.locate(points, FRAME) for points in finder.find(scene)]
-        assert [round(side / 10) for _, _, side, _ in found] == [20, 9]
+        assert [face[2] for face in found] == pytest.approx([200, 90], rel=0.15)
 
     def test_a_turned_face_is_set_upright(self, finder, portraits):
         (points,) = finder.find(paste(portraits[2], 200, (200, 100), turn=20))
@@ -204,15 +204,10 @@ class TestDetail:
         if told["least_score"] is not None:
             framing = told["framing"]
             assert framing["grown"] >= 1.5 and framing["aligned_warned"] <= 0.051
-        errs = {level: max(_errors(seen)) for level, seen in told["check"].items()}
-        warned = {level: seen.get("warned", 0) for level, seen in told["check"].items()}
-        assert warned["untouched"] < 0.1 < 0.9 < warned["blur 8"]
-        assert errs["blur 8"] > errs["untouched"]
-
-
-def _errors(seen):
-    """Errors of the tasks at one level."""
-    return [seen[task] for task in labels.LABELS if task in seen]
+        if told["least_detail"] is not None:
+            plain, worst = told["check"]["untouched"], told["check"]["blur 8"]
+            assert plain["warned"] < 0.1 < 0.9 < worst["warned"]
+            assert max(worst[t] / plain[t] for t in labels.LABELS if t in plain) > 1.5
 
 
 def test_the_script_answers_and_draws(tmp_path, portraits, capsys):

@@ -341,7 +341,7 @@ class TestFailures:
         assert len(rows) == 8
         assert [row["note"][:6] for row in rows[1:4]] == ["error:"] * 3
         assert all(row["age"] for row in rows[4:])
-        assert "3 of them not read" in messages
+        assert "3 of them not answered" in messages
 
     def test_a_bomb_is_not_unpacked(self, tmp_path, monkeypatch, run):
         monkeypatch.setattr(pictures, "LARGEST", 1000)

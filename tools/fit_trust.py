@@ -23,7 +23,7 @@ from inference import faces, trust
 from inference.framing import face_scores, prepare
 from inference.predictor import Predictor, find_model
 
-FITTED, CHECKED = 1500, 400  # pictures
+FITTED, CHECKED = 1000, 400  # pictures
 TIMES = 4  # that each fitted picture is degraded
 BANDS = 6  # of detail
 GROWN = 1.5  # times the error of untouched pictures: a warning is due
@@ -148,7 +148,8 @@ def fit(name, data, face_model):
     band = trust.band_of(details, starts)
     whole = table.iloc[: len(fitted)]
     grown = [growth(table[band == number], whole) for number in range(BANDS)]
-    entry = {"size": predictor.size, "detail": weights, "from": starts}
+    entry = {"size": predictor.size, "fitted": len(fitted)}
+    entry |= {"detail": weights, "from": starts}
     entry["least_detail"] = worse_below(grown, starts)
     if "age" in predictor.tasks:
         parts = [table[band == number] for number in range(BANDS)]
@@ -181,7 +182,7 @@ def fit(name, data, face_model):
     entry["least_pixels"] = least
 
     odd = []
-    rows = fitted.head(CHECKED)
+    rows = fitted.head(CHECKED // 2)
     for how in FRAMINGS.values():
         images = [reframe(image, *how) for image in pictures(data, rows)]
         table, _ = answer(predictor, rows, images)
