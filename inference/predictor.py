@@ -54,7 +54,9 @@ def load_model(path: pathlib.Path):
     if not square or not shapes[0][0] or shapes[0][2] not in (1, 3):
         told = "×".join(map(str, shapes[0]))
         raise ValueError(f"{path.name} takes {told}, not square grey or RGB pictures.")
-    outputs = dict(zip(model.output_names, model.outputs, strict=True))
+    outputs = model.output if isinstance(model.output, dict) else model.outputs
+    if not isinstance(outputs, dict):
+        outputs = dict(zip(model.output_names, outputs, strict=True))
     sizes = {"age": 1, "gender": 1, "ethnicity": len(ETHNICITIES)}
     known = {t: n for t, n in sizes.items() if t in outputs}
     if not known or any(outputs[t].shape[1:] != (n,) for t, n in known.items()):
@@ -236,7 +238,9 @@ class Predictor:
         for value, strange in zip(details, odd, strict=True):
             notes = []
             if strange:
-                notes.append("not framed like the training pictures: crop to one face")
+                notes.append(
+                    "oddly framed: leave out --crop, or crop to one upright face"
+                )
             if least is not None and value < least:
                 notes.append("blurred or small: use a sharper or larger picture")
             told.append("warning: " * bool(notes) + "; ".join(notes))

@@ -1,6 +1,7 @@
 """Faces in photographs: found, framed, refused; what detail says about the error."""
 
 import json
+import sys
 
 import numpy as np
 import PIL.Image
@@ -74,6 +75,11 @@ class TestFinder:
         (points,) = finder.find(scene)
         assert faces.locate(points, FRAME)[2] == pytest.approx(1600, rel=0.15)
         assert faces.cut_out(scene, points, FRAME).width <= 2 * faces.FINEST
+
+    def test_without_its_package_the_finder_says_so(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "mtcnn", None)
+        with pytest.raises(ValueError, match="pip install mtcnn .* or say --crop"):
+            faces.Finder()
 
     @pytest.mark.parametrize("size", [(200, 100), (12, 9), (1, 1)])
     def test_nothing_is_found_where_nothing_is(self, finder, size):
@@ -197,6 +203,15 @@ class TestDetail:
     def test_every_shipped_network_is_known(self):
         shipped = {path.stem for path in SHIPPED.glob("*/*.keras")}
         assert set(TRUST["networks"]) == shipped
+
+    @pytest.mark.parametrize(
+        "path", SHIPPED.glob("*/*.keras"), ids=lambda path: path.stem
+    )
+    def test_every_shipped_network_answers(self, path, portraits):
+        network = predictor.Predictor(path)
+        (answer,) = network.answer(portraits[:1])
+        assert ["file", *predictor.PLACE, *answer] == network.columns
+        assert answer["note"] == ""
 
     @pytest.mark.parametrize("name", TRUST["networks"])
     def test_a_warning_separates_or_is_not_shown(self, name):

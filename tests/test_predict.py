@@ -325,7 +325,7 @@ class TestWarnings:
         status, printed, _ = run(tmp_path / "odd.png", "--output", "csv")
         (row,) = rows_of(printed)
         assert status == 0
-        assert row["note"].startswith("warning: not framed like the training pictures")
+        assert row["note"].startswith("warning: oddly framed")
         assert row["age"]
 
 
