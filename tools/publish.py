@@ -159,6 +159,8 @@ def _make_card(history, results, groups):
     ]
     main_rows = [row for _, row in tested if row["model"] == "mtl"]
     others = [row for notebook, row in tested if notebook != "assignment_2"]
+    trust = json.loads((MODELS / "utkface/trust.json").read_text(encoding="utf-8"))
+    trust = trust["networks"]["mtl"]
     template = pathlib.Path(__file__).with_name("model_card.md")
     return template.read_text(encoding="utf-8").format(
         **history,
@@ -166,8 +168,22 @@ def _make_card(history, results, groups):
         time=duration(history["seconds"]),
         results=as_markdown(results_table(main_rows)),
         groups="\n\n".join(f"### {name}\n\n{part}" for name, part in groups.items()),
+        detail=as_markdown(_by_detail(trust["check"])),
+        least=trust["least_pixels"],
         others=as_markdown(results_table(others)),
     )
+
+
+def _by_detail(check):
+    """A network's errors on blurred and shrunk pictures, as `fit_trust.py` found."""
+    table = pd.DataFrame(check).T
+    shown = {"age": "Age error (years)", "gender": "Gender errors (%)"}
+    shown |= {"ethnicity": "Ethnicity errors (%)", "coverage": "In the interval (%)"}
+    shown |= {"width": "Its width (years)", "warned": "Warned of (%)"}
+    shares = [key for key, heading in shown.items() if heading.endswith("(%)")]
+    table[shares] *= 100
+    table = table[[*shown]].map("{:.1f}".format).rename(columns=shown)
+    return table.reset_index(names="Pictures (blur: pixels of 200)")
 
 
 def _write_readme(readme, results):
