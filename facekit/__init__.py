@@ -22,9 +22,17 @@ plots        figures
 diagrams     drawings of networks
 """
 
+import importlib.util
 import logging
 import os
+import sys
 
+if sys.version_info < (3, 11) or importlib.util.find_spec("tensorflow") is None:
+    sys.exit(
+        "This Python {0}.{1} lacks TensorFlow, or is too old (3.11 to 3.13 are "
+        "supported): use the environment that `make run` or the README's commands "
+        "make, in Jupyter as the notebook's kernel.".format(*sys.version_info)
+    )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 logging.getLogger("tensorflow").addFilter(  # in notebooks it sets its own level
     lambda note: note.levelno >= logging.ERROR

@@ -9,3 +9,5 @@ trust        what a picture's detail says about an answer's error
 predictor    a shipped network, or the user's, with what its answers need
 drawing      answers drawn into a photograph
 """
+
+import facekit  # noqa: F401  first: it says what is missing

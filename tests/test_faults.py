@@ -628,6 +628,15 @@ def test_the_same_training_again_gives_the_same_weights(data, tmp_path, determin
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("line", ["import facekit", "import predict"])
+def test_a_python_without_tensorflow_says_what_to_use(line):
+    code = f"import sys; sys.modules['tensorflow'] = None; {line}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "lacks TensorFlow, or is too old" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_one_list_of_endings():
     """Row 15: what the notebooks and ``predict.py`` take as pictures."""
     from inference import inputs
