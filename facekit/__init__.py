@@ -29,7 +29,7 @@ import sys
 
 if sys.version_info < (3, 11) or importlib.util.find_spec("tensorflow") is None:
     sys.exit(
-        "This Python {0}.{1} lacks TensorFlow, or is too old (3.11 to 3.13 are "
+        "This Python {}.{} lacks TensorFlow, or is too old (3.11 to 3.13 are "
         "supported): use the environment that `make run` or the README's commands "
         "make, in Jupyter as the notebook's kernel.".format(*sys.version_info)
     )
