@@ -7,7 +7,8 @@ A PATH is a picture, a folder (searched with its subfolders) or a CSV file: with
 column `pixels` (grey levels of square pictures, as in Kaggle's age_gender.csv) or with
 a column `img_name`, `file` or `path` (relative to the CSV file). Faces are found in any
 photograph, a row for each with its place (`left`, `top`, `side`, in pixels) and framed
-as the training pictures are. A picture that one face fills is taken as it is.
+as the training pictures are. A picture that one face fills is taken as it is. Large
+photographs are searched at 1,280 pixels: faces smaller than a 64th of them are missed.
 """
 
 import argparse
@@ -43,36 +44,50 @@ def predict(
 
     ``batch`` pictures are in memory at once. Yields a row per face: its ``file`` and
     place, then an answer, or a ``note`` that begins with "error: ". Into the folder
-    ``draw`` every photograph is written with what was found.
+    ``draw`` goes every photograph in which faces were found, with the answers.
     """
     sources = enumerate(sources, start=1)
-    while chunk := list(itertools.islice(sources, batch)):
-        rows, found, drawn = [], [], []
-        for number, (name, source) in chunk:
-            first = len(rows)
+    while True:
+        rows, found, drawn, started = [], [], [], time.monotonic()
+        for number, (name, source) in itertools.islice(sources, batch):
             try:
                 if isinstance(source, Exception):
                     raise source
-                for face in predictor.find_faces(open_picture(source), crop):
-                    place = dict(zip(PLACE, face.place, strict=bool(face.place)))
-                    rows.append({"file": name, **place})
-                    if refused := predictor.refusal(face):
-                        rows[-1]["note"] = f"error: {refused}"
-                    else:
-                        found.append((len(rows) - 1, face.image))
-                drawn.append((number, source, slice(first, len(rows))))
+                faces = predictor.find_faces(open_picture(source), crop)
             except Exception as error:  # whatever a broken file brings about
-                rows[first:] = [{"file": name, "note": f"error: {describe(error)}"}]
+                rows.append({"file": name, "note": f"error: {describe(error)}"})
+                continue
+            first = len(rows)
+            for face in faces:
+                place = dict(zip(PLACE, face.place, strict=bool(face.place)))
+                rows.append({"file": name, **place})
+                if refused := predictor.refusal(face):
+                    rows[-1]["note"] = f"error: {refused}"
+                else:
+                    found.append((len(rows) - 1, face.image))
+            drawn.append((number, name, source, slice(first, len(rows))))
+            if time.monotonic() - started > SHORT:  # nobody waits for a whole batch
+                break
+        if not rows:
+            return
         for start in range(0, len(found), batch):
             places, images = zip(*found[start : start + batch], strict=True)
-            answers = predictor.answer(list(images))
+            try:
+                answers = predictor.answer(list(images))
+            except Exception as error:  # such as too little memory
+                answers = [{"note": f"error: {describe(error)}"}] * len(images)
             for place, answer in zip(places, answers, strict=True):
                 rows[place] |= answer
-        for number, source, own in drawn if draw else []:
-            name = source.stem if isinstance(source, pathlib.Path) else "pixels"
-            path = draw / f"{number:04d}_{name[:80]}.jpg"
-            draw_answers(open_picture(source), rows[own]).save(path)
         yield from rows
+        for number, name, source, own in drawn if draw else []:
+            stem = source.stem if isinstance(source, pathlib.Path) else "pixels"
+            try:
+                picture = draw_answers(open_picture(source), rows[own])
+                picture.save(draw / f"{number:04d}_{stem[:40]}.jpg")
+            except Exception as error:
+                print(
+                    f"{printable(name)} not drawn: {describe(error)}", file=sys.stderr
+                )
 
 
 def describe(error: Exception) -> str:
@@ -153,7 +168,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--draw",
         type=pathlib.Path,
         metavar="FOLDER",
-        help="write the photographs there, with squares and answers",
+        help="write photographs there, with the faces' squares and answers",
     )
     parser.add_argument(
         "--batch", type=int, default=64, metavar="N", help="pictures at once (64)"
@@ -172,6 +187,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if chosen.draw:
+            draw = chosen.draw.resolve()
+            for path in map(pathlib.Path, chosen.paths):
+                if path.is_dir() and path.resolve() in (draw, *draw.parents):
+                    raise ValueError(f"--draw: choose a folder that is not in {path}.")
             chosen.draw.mkdir(parents=True, exist_ok=True)
         predictor = Predictor(find_model(chosen.model))
     except (OSError, ValueError) as error:

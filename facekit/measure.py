@@ -116,18 +116,25 @@ def error_by_age(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["band", "n", "mae", "low", "high", "bias"])
 
 
-def fit_age_intervals(predictions: pd.DataFrame) -> dict[str, list[float]]:
+def fit_age_intervals(
+    predictions: pd.DataFrame, spare: bool = False
+) -> dict[str, list[float]]:
     """How far labels lie from predicted ages (years), in bands of predicted age.
 
     ``from``: where the eight bands begin; ``low``, ``high``: what to add so that 90 %
-    of the labels lie between.
+    of the labels lie between. With ``spare``, of new ones too where a band has few (the
+    ranks of split conformal prediction, Vovk et al. 2005).
     """
     predicted = predictions["age_predicted"].to_numpy()
     error = predictions["age"].to_numpy() - predicted
     starts = np.unique(np.quantile(predicted, np.arange(8) / 8).round(1))
     band = np.searchsorted(starts, predicted, side="right").clip(1)
-    tails = (1 - 0.9) / 2, (1 + 0.9) / 2  # as they were shipped, to the last digit
-    ends = [np.quantile(error[band == n + 1], tails) for n in range(len(starts))]
+    tails = np.array([(1 - 0.9) / 2, (1 + 0.9) / 2])  # as shipped, to the last digit
+    ends = []
+    for number in range(len(starts)):
+        own = error[band == number + 1]
+        ranks = (tails * (len(own) + 1) - 1) / max(1, len(own) - 1)
+        ends.append(np.quantile(own, ranks.clip(0, 1) if spare else tails))
     low, high = np.round(ends, 2).T.tolist()
     return {"from": starts.tolist(), "low": low, "high": high}
 

@@ -13,8 +13,9 @@ def draw_answers(image: Image.Image, rows: list[dict]) -> Image.Image:
     height = max(12, max(image.size) // 60)
     font = ImageFont.load_default(height)
     for row in rows:
-        left, top, side = (row.get(name, 0) for name in PLACE)
-        side = side or min(image.size) - 1
+        side = row.get("side", min(image.size) - 1)
+        middle = [(length - side) // 2 for length in image.size]
+        left, top = (row.get(*pair) for pair in zip(PLACE, middle, strict=False))
         box = [left, top, left + side, top + side]
         pen.rectangle(box, outline="yellow", width=max(1, height // 8))
         lines = []
@@ -32,7 +33,9 @@ def draw_answers(image: Image.Image, rows: list[dict]) -> Image.Image:
             lines.append(f"label {label} {100 * row[label]:.0f} %")
         lines += [row["note"].partition(":")[0]] * bool(row["note"])  # warning, error
         text = "\n".join(lines)
-        place = (left, max(0, min(top + side, image.height - height * 4)))
+        *_, width, depth = pen.multiline_textbbox((0, 0), text, font)
+        room = image.width - width, image.height - depth
+        place = max(0, min(left, room[0])), max(0, min(top + side, room[1]))
         around = pen.multiline_textbbox(place, text, font)
         pen.rectangle(around, fill="black")
         pen.multiline_text(place, text, "yellow", font)

@@ -1,5 +1,7 @@
 """Faces in a photograph: found, and framed as the training pictures are."""
 
+import importlib.resources
+
 import numpy as np
 from PIL import Image
 
@@ -16,11 +18,17 @@ class Finder:
     """
 
     def __init__(self):
-        try:
-            from mtcnn import MTCNN  # takes a second: where photographs are looked at
-        except ImportError as why:
+        try:  # takes a second: only where photographs are looked at
+            from mtcnn import MTCNN, stages
+
+            own = importlib.resources.files("mtcnn.assets.weights")  # no others
+            kinds = {"pnet": stages.StagePNet, "rnet": stages.StageRNet}
+            kinds["onet"] = stages.StageONet
+            self.cascade = MTCNN(
+                [kind(weights=str(own / f"{k}.lz4")) for k, kind in kinds.items()]
+            )
+        except (ImportError, OSError) as why:
             raise ValueError("pip install mtcnn finds faces; or say --crop") from why
-        self.cascade = MTCNN()
 
     def find(self, image: Image.Image) -> list[np.ndarray]:
         """``POINTS`` of each face, ``(5, 2)`` in pixels, the largest first."""
@@ -80,7 +88,14 @@ def cut_out(image: Image.Image, points: np.ndarray, frame: np.ndarray) -> Image.
 
     What lies beyond the picture's edge repeats the edge.
     """
-    shrink = max(1, int(locate(points, frame)[2] / FINEST))
+    left, top, side, _ = locate(points, frame)
+    box = []  # twice the face, as far as the photograph goes
+    for start, most in zip((left, top), image.size, strict=True):
+        first = int(np.clip(start - side / 2, 0, most - 1))
+        box.append((first, int(np.clip(start + 1.5 * side, first + 1, most))))
+    image = image.crop([box[0][0], box[1][0], box[0][1], box[1][1]])
+    points = points - [box[0][0], box[1][0]]
+    shrink = max(1, int(side / FINEST))
     image, points = image.reduce(shrink), points / shrink
     side = max(1, round(locate(points, frame)[2]))
     place = similarity(frame * side, points)

@@ -43,6 +43,11 @@ def list_folder(folder: pathlib.Path) -> Iterator[tuple]:
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
+            if name.lower().endswith((".heic", ".heif")):
+                yield (
+                    str(pathlib.Path(place, name)),
+                    ValueError("HEIC: save it as JPEG"),
+                )
             if name.lower().endswith(ENDINGS + OTHERS):
                 path = pathlib.Path(place, name)
                 yield str(path), path
@@ -82,7 +87,9 @@ def locate(folder: pathlib.Path, name: str, below: dict) -> pathlib.Path | OSErr
     except OSError as error:  # such as a name that is too long
         return error
     if not beside and not below:
-        below.update((path.name, path) for _, path in list_folder(folder))
+        found = (path for _, path in list_folder(folder))
+        below.update((x.name, x) for x in found if isinstance(x, pathlib.Path))
+        below[""] = folder  # searched, whatever was found
     return folder / name if beside else below.get(name, folder / name)
 
 

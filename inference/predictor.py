@@ -124,7 +124,7 @@ class Predictor:
         beside = MODELS / "utkface" / "trust.json"
         told = read_beside(beside, read_trust, "no faces are found, blur is not told")
         self.frame, networks = told or (None, {})
-        shipped = path.resolve().parents[1] == beside.parent.resolve()
+        shipped = path.resolve().parent.parent == beside.parent.resolve()
         self.trust = networks.get(path.stem) if shipped else None
         if self.trust and "age" in self.tasks:
             self.intervals = self.trust["age_intervals"]
@@ -150,11 +150,14 @@ class Predictor:
         Its middle square where one face fills it, where ``crop`` says so, and where it
         has at most ``TINY`` pixels across. ValueError where no face is found.
         """
-        whole = Found(middle(image), min(image.size))
+        square = middle(image)
+        square = square.reduce(max(1, square.width // faces.FINEST))
+        whole = Found(square, min(image.size))
         if crop or self.frame is None or max(image.size) <= TINY:
             return [whole]
         seen = self.finder.find(image)
-        if not seen and self.odd([whole.image], self.typical)[0]:
+        strange = self.typical is None or self.odd([whole.image], self.typical)[0]
+        if not seen and strange:
             raise ValueError("no face was found: crop to one, and say --crop")
         if not seen or len(seen) == 1 and faces.fills(seen[0], self.frame, image.size):
             return [whole]
@@ -238,9 +241,7 @@ class Predictor:
         for value, strange in zip(details, odd, strict=True):
             notes = []
             if strange:
-                notes.append(
-                    "oddly framed: leave out --crop, or crop to one upright face"
-                )
+                notes.append("unlike one upright face: frame it, or leave out --crop")
             if least is not None and value < least:
                 notes.append("blurred or small: use a sharper or larger picture")
             told.append("warning: " * bool(notes) + "; ".join(notes))

@@ -325,7 +325,7 @@ class TestWarnings:
         status, printed, _ = run(tmp_path / "odd.png", "--output", "csv")
         (row,) = rows_of(printed)
         assert status == 0
-        assert row["note"].startswith("warning: oddly framed")
+        assert row["note"].startswith("warning: unlike one upright face")
         assert row["age"]
 
 
@@ -378,7 +378,7 @@ class TestFailures:
 
     def test_long_work_tells_how_far_it_is(self, folder, monkeypatch, run):
         monkeypatch.setattr(predict, "SHORT", 0)
-        assert "8 pictures" in run(folder)[2]
+        assert "8 rows" in run(folder)[2]
 
     def test_help_is_for_people(self, capsys):
         with pytest.raises(SystemExit):
@@ -548,7 +548,7 @@ class TestFaults:
 
         monkeypatch.setattr(predict, "open_picture", stop)
         status, _, told = run(folder)
-        assert status == 130 and told == "Stopped after 0 pictures.\n"
+        assert status == 130 and told == "Stopped after 0 rows.\n"
 
     def test_38_an_empty_argument_searches_nothing(self, run):
         status, printed, _ = run("", "--output", "csv")
@@ -597,5 +597,5 @@ class TestCommand:
         done = subprocess.run(
             command, shell=True, cwd=labels.ROOT, capture_output=True, text=True
         )
-        assert done.stdout.split()[:2] == ["file", "age"]
+        assert done.stdout.split()[:2] == ["file", "left"]
         assert "Error" not in done.stderr

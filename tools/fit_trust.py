@@ -155,14 +155,16 @@ def fit(name, data, face_model):
     entry["least_detail"] = worse_below(grown, starts)
     if "age" in predictor.tasks:
         parts = [table[band == number] for number in range(BANDS)]
-        entry["age_intervals"] = [measure.fit_age_intervals(part) for part in parts]
+        entry["age_intervals"] = [
+            measure.fit_age_intervals(part, True) for part in parts
+        ]
 
     levels = {"untouched": list(pictures(data, checked))}
     for size in SIZES:
         levels[f"{size} pixels"] = [shrink(im, size) for im in levels["untouched"]]
     for radius in BLURS:
         levels[f"blur {radius}"] = [blur(im, radius) for im in levels["untouched"]]
-    seen, least = {}, min(SIZES)
+    seen, least = {}, max(SIZES)
     for level, images in levels.items():
         table, grey = answer(predictor, checked, images)
         details = trust.detail(grey, weights)
@@ -176,15 +178,15 @@ def fit(name, data, face_model):
             told["warned"] = (details < entry["least_detail"]).mean()
         seen[level] = {key: round(float(value), 4) for key, value in told.items()}
     plain = seen["untouched"]
-    for size in SIZES[::-1]:
+    for size in SIZES:  # down to the first at which errors have grown too much
         tasks = [task for task in labels.LABELS if task in plain]
-        if max(seen[f"{size} pixels"][t] / plain[t] for t in tasks) <= REFUSED:
-            least = size
+        if max(seen[f"{size} pixels"][t] / plain[t] for t in tasks) > REFUSED:
             break
+        least = size
     entry["least_pixels"] = least
 
     odd = []
-    rows = fitted.head(CHECKED // 2)
+    rows = fitted.sample(CHECKED // 2, random_state=1)
     for how in FRAMINGS.values():
         images = [reframe(image, *how) for image in pictures(data, rows)]
         table, _ = answer(predictor, rows, images)
@@ -215,6 +217,8 @@ def worse_below(grown, starts):
 def main():
     """Fit all shipped networks, or those that are named."""
     data, _ = colour.find_pictures("auto", labels.DATA)
+    if data.name != "utkface":
+        sys.exit("UTKFace's pictures are needed in data/UTKFace.")
     path = labels.MODELS / "utkface" / "trust.json"
     told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if "frame" not in told:
