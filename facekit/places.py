@@ -77,8 +77,8 @@ class Place:
         def log_seconds(epoch, logs):
             ends.append(time.perf_counter())
             logs["seconds"] = ends[-1] - ends[-2]
-            left = clock.params["epochs"] - epoch - 1
-            if left and left * logs["seconds"] > 10:
+            left = (clock.params or {"epochs": 0})["epochs"] - epoch - 1
+            if left * logs["seconds"] > 10:
                 print(f"{duration(left * logs['seconds'])} left, if all epochs are run")
 
         clock = keras.callbacks.LambdaCallback(on_epoch_end=log_seconds)

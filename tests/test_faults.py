@@ -599,7 +599,7 @@ def test_two_notebooks_at_once_do_not_harm_each_other(tmp_path, store):
         )
         for name in ("one", "two")
     ]
-    begun = sorted(int(child.communicate()[0]) for child in children)
+    begun = sorted(int(child.communicate()[0].split()[-1]) for child in children)
     assert [child.returncode for child in children] == [0, 0]
     assert begun == [20, 40]  # of the common training one process did all epochs
     for name in ("both", "one", "two"):
