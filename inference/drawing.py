@@ -20,10 +20,9 @@ def draw_answers(image: Image.Image, rows: list[dict]) -> Image.Image:
         pen.rectangle(box, outline="yellow", width=max(1, height // 8))
         lines = []
         if "age" in row:
-            ends = ""
+            lines.append(f"age {row['age']:.0f}")
             if "age_low" in row:
-                ends = f" ({row['age_low']:.0f} to {row['age_high']:.0f})"
-            lines.append(f"age {row['age']:.0f}{ends}")
+                lines[0] += f" ({row['age_low']:.0f} to {row['age_high']:.0f})"
         if "female" in row:
             likely = max(row["female"], 1 - row["female"])
             label = "female" if row["female"] >= 0.5 else "male"

@@ -76,11 +76,8 @@ def fills(points: np.ndarray, frame: np.ndarray, size: tuple[int, int]) -> bool:
     left, top, side, turn = locate(points, frame)
     whole = min(size)
     off = (left + side / 2 - size[0] / 2, top + side / 2 - size[1] / 2)
-    return (
-        abs(side / whole - 1) <= CLOSE["size"]
-        and max(map(abs, off)) <= CLOSE["place"] * whole
-        and abs(turn) <= CLOSE["turn"]
-    )
+    alike = abs(side / whole - 1) <= CLOSE["size"] and abs(turn) <= CLOSE["turn"]
+    return alike and max(map(abs, off)) <= CLOSE["place"] * whole
 
 
 def cut_out(image: Image.Image, points: np.ndarray, frame: np.ndarray) -> Image.Image:
