@@ -68,9 +68,7 @@ def run_step(step: str, folder: pathlib.Path) -> None:
         model.save(path)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             predict.main([str(folder / "images"), "--model", str(path)])
-    status = pathlib.Path(
-        "/proc/self/status"
-    ).read_text()  # Linux: of this process alone
+    status = pathlib.Path("/proc/self/status").read_text()  # Linux; this process's own
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     print(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
 

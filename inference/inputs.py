@@ -43,13 +43,10 @@ def list_folder(folder: pathlib.Path) -> Iterator[tuple]:
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
+            path = pathlib.Path(place, name)
             if name.lower().endswith((".heic", ".heif")):
-                yield (
-                    str(pathlib.Path(place, name)),
-                    ValueError("HEIC: save it as JPEG"),
-                )
+                yield str(path), ValueError("HEIC: save it as JPEG")
             if name.lower().endswith(ENDINGS + OTHERS):
-                path = pathlib.Path(place, name)
                 yield str(path), path
 
 

@@ -156,10 +156,11 @@ class Predictor:
         if crop or self.frame is None or max(image.size) <= TINY:
             return [whole]
         seen = self.finder.find(image)
-        strange = self.typical is None or self.odd([whole.image], self.typical)[0]
-        if not seen and strange:
-            raise ValueError("no face was found: crop to one, and say --crop")
-        if not seen or len(seen) == 1 and faces.fills(seen[0], self.frame, image.size):
+        if not seen:
+            if self.typical is None or self.odd([whole.image], self.typical)[0]:
+                raise ValueError("no face was found: crop to one, and say --crop")
+            return [whole]
+        if len(seen) == 1 and faces.fills(seen[0], self.frame, image.size):
             return [whole]
         found = []
         for points in seen:

@@ -116,9 +116,10 @@ def growth(part, whole):
     return max(mine[task] / others[task] for task in mine)
 
 
-def fit(name, data, face_model):
+def fit(name, data):
     """One network's entry."""
     predictor = Predictor(find_model(name))
+    face_model = predictor.face_model
     random = np.random.default_rng(1)
     val = data.rows("val")
     half = labels.validation_half(val["main_name"])
@@ -225,10 +226,8 @@ def main():
         told |= {"frame": learn_frame(data), "networks": {}}
         path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     shipped = sorted((labels.MODELS / "utkface").glob("*/*.keras"))
-    with np.load(labels.DATA / "sample" / "face_model.npz") as file:
-        face_model = {key: file[key].astype("float32") for key in file}
     for name in sys.argv[1:] or [path.stem for path in shipped]:
-        told["networks"][name] = fit(name, data, face_model)
+        told["networks"][name] = fit(name, data)
         print(name, json.dumps(told["networks"][name]), flush=True)
         with places.whole(path) as draft:
             draft.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
