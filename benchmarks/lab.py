@@ -20,6 +20,7 @@ import json
 import pathlib
 import sys
 import time
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ import keras  # noqa: E402  facekit comes first: it silences TensorFlow's notes
 from notebook_cells import load_definitions  # noqa: E402
 
 FOLDER = labels.MODELS / "runs" / "lab"
+FOLDS = 5
 BASE = {
     "optimizer": "Adam",
     "learning_rate": 1e-3,
@@ -46,6 +48,8 @@ OPTIONS = {
     "images": None,  # this many of the training images, chosen by a fixed seed
     "mixup": 0.0,  # alpha of the Beta distribution (Zhang et al. 2018)
     "erasing": 0.0,  # share of pictures with a grey rectangle (Zhong et al. 2020)
+    "fold": None,  # this fifth of the training images is left out, and answered
+    "soft": 0.0,  # share of the five networks' answers in the labels
 }
 
 
@@ -56,6 +60,29 @@ def load_notebook():
     notebook.LOSSES = {"age": "mae", "gender": "binary_crossentropy"}
     notebook.LOSSES["ethnicity"] = "categorical_crossentropy"
     return notebook
+
+
+def find_folds(images):
+    """The fifth, 0 to 4, of each picture; identical pictures share theirs."""
+    return np.array([zlib.crc32(image.tobytes()) % FOLDS for image in images])
+
+
+def keep_answers(model, images, names, path):
+    """Keep a network's answers to pictures that it has not seen, flip averaged."""
+    x = images[..., None].astype("float32") / 255
+    views = [model.predict(part, 256, verbose=0) for part in (x, x[:, :, ::-1])]
+    mean = {key: (views[0][key] + views[1][key]) / 2 for key in views[0]}
+    hashes = [labels.hash_name(name) for name in names]
+    np.savez(path, names=hashes, **mean)
+
+
+def load_answers(names):
+    """Answers of the five networks, in the order of the pictures' names."""
+    parts = [np.load(FOLDER / f"fold{fold}.npz") for fold in range(FOLDS)]
+    told = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    place = {name: number for number, name in enumerate(told.pop("names"))}
+    order = [place[labels.hash_name(name)] for name in names]
+    return {key: value[order].astype("float32") for key, value in told.items()}
 
 
 class Batches(keras.utils.PyDataset):
@@ -83,6 +110,11 @@ class Batches(keras.utils.PyDataset):
         if settings.age_distribution:
             spread = batches.age_distribution(table["age"], settings.age_sigma)
             self.labels["age_distribution"] = spread
+        if share := self.options["soft"]:
+            told = load_answers(table["img_name"])
+            for key, value in self.labels.items():
+                soft = told[key].reshape(value.shape)
+                self.labels[key] = (1 - share) * value + share * soft
 
     def __len__(self):
         return len(self.flow)
@@ -141,6 +173,10 @@ def main(name, changes, data_dir):
     rows = rows[np.sort(chosen)]
     here = machine.describe()
     keras.config.set_dtype_policy(here["precision"])
+    left_out = rows[:0]
+    if options["fold"] is not None:
+        inside = find_folds(data.images[rows]) == options["fold"]
+        rows, left_out = rows[~inside], rows[inside]
     training = data.images[rows], data.table.iloc[rows]
     validation = data.images[select], data.table[select]
     delivered = Batches(notebook, *training, settings, options, training=True)
@@ -161,6 +197,10 @@ def main(name, changes, data_dir):
     )
     seconds = round(time.time() - started)
     model.save_weights(FOLDER / f"{name}.weights.h5")
+    if len(left_out):
+        names = data.table["img_name"].iloc[left_out]
+        path = FOLDER / f"fold{options['fold']}.npz"
+        keep_answers(model, data.images[left_out], names, path)
     line = {"name": name, "changes": changes, "parameters": model.count_params()}
     line |= {"epochs": settings.epochs, "seconds": seconds, **here}
     figures = score(model, *validation)

@@ -253,7 +253,7 @@ def test_rows_are_those_of_the_shipped_predictions():
     if not path.exists():
         return
     known = labels.read_split_table()
-    table = tables.read_labels(path).dropna()
+    table = tables.read_labels(path).dropna().astype(dict.fromkeys(labels.LABELS, int))
     rows = table[table["img_name"].map(labels.hash_name).map(known) == "val"]
     if len(rows) != 3_757:
         return  # other data
