@@ -34,6 +34,10 @@ if sys.version_info < (3, 11) or importlib.util.find_spec("tensorflow") is None:
         "make, in Jupyter as the notebook's kernel.".format(*sys.version_info)
     )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-logging.getLogger("tensorflow").addFilter(  # in notebooks it sets its own level
-    lambda note: note.levelno >= logging.ERROR
-)
+# Errors (40) alone: in notebooks TensorFlow sets its logger's own level.
+logging.getLogger("tensorflow").addFilter(lambda note: note.levelno >= 40)
+if "ipykernel" in sys.modules:  # TensorFlow 2.21 writes a note whatever the level is
+    shown = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    importlib.import_module("tensorflow")
+    os.dup2(shown, 2)
