@@ -176,7 +176,8 @@ def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
     The whole range of the answers is shown; what is below zero lies on grey.
     """
     pairs = [(table["age"], table["age_predicted"]) for table in tables.values()]
-    lowest = min(0, *(2 * np.floor(predicted.min() / 2) for _, predicted in pairs))
+    least = min(predicted.min() for _, predicted in pairs)
+    lowest = min(-10, 2 * np.floor(least / 2)) if least < 0 else 0
     highest = max(117, *(predicted.max() for _, predicted in pairs))
     edges = np.arange(0, 119, 2), np.arange(lowest, highest + 2, 2)
     most = max(np.histogram2d(*pair, edges)[0].max() for pair in pairs)
@@ -184,15 +185,14 @@ def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
     style["norm"] = matplotlib.colors.SymLogNorm(1, vmin=0, vmax=most)
     for axis, name, pair in zip(axes, tables, pairs, strict=True):
         axis.axhspan(lowest, 0, color="#e6e6e6", zorder=0)
-        if lowest < -8:  # high enough for a word
-            axis.text(115, lowest / 2, "below 0", ha="right", va="center", fontsize=8)
+        axis.text(72, lowest / 2, "below 0", va="center", visible=lowest < 0)
         *_, image = axis.hist2d(*pair, edges, **style)
         axis.plot([0, 117], [0, 117], ":", color="black")
         axis.set(title=name, xlabel="true age (years)")
     axes[0].set_ylabel("predicted age (years)")
     ticks = matplotlib.ticker.FixedLocator([0, 1, 10, 100, 1000])
     bar = axes[0].figure.colorbar(image, ax=axes, ticks=ticks, format="%d")
-    bar.set_label("people per 2 × 2 years")
+    bar.set_label("pictures per 2 × 2 years")
 
 
 def age_errors(predictions: pd.DataFrame, bands: pd.DataFrame, title: str):
