@@ -36,7 +36,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs/runs (3 minutes on the sample, 1 minute on the assignment's data)
+run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs/runs (3 to 6 minutes on the sample, 1 to 2 on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(call EXECUTE,$(NOTEBOOK))
@@ -91,9 +91,11 @@ $(VENV)/run.stamp: requirements.txt $(CONSTRAINTS)
 		"No Python 3.11, 3.12 or 3.13 with the venv module was found." \
 		"On Debian or Ubuntu: sudo apt-get install python3-venv." \
 		"Elsewhere: make PYTHON=/path/to/python ..." >&2; exit 1; }
-	@echo "Installing into $(VENV) (once, about 1 minute)"
+	@echo "Installing into $(VENV) (once, 1 to 2 minutes)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(ACTIVATE) python -m pip install --quiet -r requirements.txt $(CONSTRAINTS:%=-c %)
+	@$(ACTIVATE) python -m pip install --quiet -r requirements.txt $(CONSTRAINTS:%=-c %) || { echo \
+		"Not everything could be installed. It takes a network that reaches the package" \
+		"registry, and 3 GB of disk; then call make again." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
