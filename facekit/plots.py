@@ -83,7 +83,7 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title="", apart=Fal
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     note = "dashed: training, solid: validation\ndotted: best epoch"
     place = 0 if several else -1  # falling losses leave room for a longer legend
-    axes[place].legend(frameon=False, title=note if several else None)
+    axes[place].legend(edgecolor="none", title=note if several else None)
     figure.suptitle(title or None)
     return figure
 

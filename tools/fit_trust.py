@@ -23,7 +23,8 @@ from inference import faces, trust
 from inference.framing import face_scores, prepare
 from inference.predictor import Predictor, find_model
 
-FITTED, CHECKED = 1000, 400  # pictures
+FITTED, CHECKED = 1000, 800  # pictures of networks larger than 48×48
+REFRAMED = 200  # pictures, in each of the framings
 TIMES = 4  # that each fitted picture is degraded
 BANDS = 6  # of detail
 GROWN = 1.5  # times the error of untouched pictures: a warning is due
@@ -124,9 +125,8 @@ def fit(name, data):
     val = data.rows("val")
     half = labels.validation_half(val["main_name"])
     fitted, checked = val[half == "held out"], val[half == "select"]
-    if name != "mtl":  # in time: fewer pictures, enough for intervals where there are
-        few = FITTED if "age" in predictor.tasks else CHECKED
-        fitted = fitted.sample(few, random_state=1)
+    if predictor.size > labels.SIZE:  # larger pictures take longer
+        fitted = fitted.sample(FITTED, random_state=1)
         checked = checked.sample(CHECKED, random_state=1)
 
     rows = pd.concat([fitted] * (TIMES + 1), ignore_index=True)
@@ -187,7 +187,7 @@ def fit(name, data):
     entry["least_pixels"] = least
 
     odd = []
-    rows = fitted.sample(CHECKED // 2, random_state=1)
+    rows = fitted.sample(REFRAMED, random_state=1)
     for how in FRAMINGS.values():
         images = [reframe(image, *how) for image in pictures(data, rows)]
         table, _ = answer(predictor, rows, images)
