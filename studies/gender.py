@@ -235,7 +235,7 @@ def count_overlap(home: np.ndarray, away: np.ndarray, back, forth) -> str:
     bar = np.quantile(copies, 0.05)
     return (
         f"{(found >= bar).sum():,} of {len(away):,} foreign pictures look like a copy "
-        f"of one of UTKFace's: the most similar pair correlates by {found.max():.3f} (middle "
-        f"of the face). Of UTKFace's own pictures, framed as foreign and back, 95 % "
+        f"of one of UTKFace's: the most similar pair correlates by {found.max():.3f} "
+        f"(middle of the face). Of UTKFace's own pictures, framed as foreign and back, 95 % "
         f"correlate by {bar:.3f} or more. A copy framed quite differently would escape."
     )

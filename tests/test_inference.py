@@ -197,7 +197,7 @@ class TestDetail:
     @pytest.mark.parametrize("name", WITH_AGE)
     def test_intervals_cover_nine_of_ten_at_each_level(self, name):
         """At most five points off, but for the worst blur, on pictures that fitted no
-        interval: 1,897 for the main network, 400 for the others.
+        interval: 1,897 for networks of 48×48, 800 or 400 for the others.
         """
         for level, seen in TRUST["networks"][name]["check"].items():
             assert 0.85 <= seen["coverage"] <= 0.95 or level == "blur 8", level
@@ -207,7 +207,7 @@ class TestDetail:
         assert set(TRUST["networks"]) == shipped
 
     @pytest.mark.parametrize(
-        "path", SHIPPED.glob("*/*.keras"), ids=lambda path: path.stem
+        "path", [*SHIPPED.glob("*/*.keras")], ids=lambda path: path.stem
     )
     def test_every_shipped_network_answers(self, path, portraits):
         network = predictor.Predictor(path)
@@ -222,9 +222,11 @@ class TestDetail:
             framing = told["framing"]
             assert framing["grown"] >= 1.5 and framing["aligned_warned"] <= 0.051
         if told["least_detail"] is not None:
-            plain, worst = told["check"]["untouched"], told["check"]["blur 8"]
-            assert plain["warned"] < 0.1 < 0.7 < worst["warned"]
-            assert max(worst[t] / plain[t] for t in labels.LABELS if t in plain) > 1.5
+            plain = told["check"]["untouched"]
+            assert plain["warned"] < 0.1 < 0.7 < told["check"]["blur 8"]["warned"]
+            for level, seen in told["check"].items():
+                grown = max(seen[t] / plain[t] for t in labels.LABELS if t in plain)
+                assert grown >= 1.5 or seen["warned"] < 0.5, level
 
 
 def test_the_script_answers_and_draws(tmp_path, portraits, capsys):
