@@ -237,5 +237,6 @@ def count_overlap(home: np.ndarray, away: np.ndarray, back, forth) -> str:
         f"{(found >= bar).sum():,} of {len(away):,} foreign pictures look like a copy "
         f"of one of UTKFace's: the most similar pair correlates by {found.max():.3f} "
         f"(middle of the face). Of UTKFace's own pictures, framed as foreign and back, "
-        f"95 % correlate by {bar:.3f} or more. A copy framed otherwise would escape."
+        f"95 % correlate by {bar:.3f} or more. "
+        "A copy framed quite differently would escape."
     )
