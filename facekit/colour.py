@@ -85,7 +85,7 @@ def read_utkface(folder: pathlib.Path) -> Dataset:
         if why := pictures.name_fault(name):
             faults.append((name, why, 0, False))
         elif parts is None or int(parts[1]) > labels.AGES[-1]:
-            faults.append((name, "name without labels or time stamp", 0, False))
+            faults.append((name, "name is not age_gender_ethnicity_stamp", 0, False))
         elif (hashed := labels.hash_name(main_name)) not in known:
             why = "time stamp that is not in the main assignment"
             faults.append((name, why, 0, False))

@@ -28,8 +28,8 @@ class TestUtkface:
     @pytest.mark.parametrize(
         ("name", "fault"),
         [
-            (f"39_1_{STAMP}.jpg", "name without labels or time stamp"),
-            (f"139_1_0_{STAMP}.jpg", "name without labels or time stamp"),
+            (f"39_1_{STAMP}.jpg", "name is not age_gender_ethnicity_stamp"),
+            (f"139_1_0_{STAMP}.jpg", "name is not age_gender_ethnicity_stamp"),
             (f"39_1_0_{STAMP}.jpg", "time stamp that is not in the main assignment"),
             ("notes.txt", "file that is not an image"),
         ],
