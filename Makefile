@@ -43,11 +43,11 @@ run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs
 	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
 	@$(ACTIVATE) python page.py $(OUT)/$(notdir $(NOTEBOOK))
 
-all: $(VENV)/run.stamp  ## run all notebooks, one after the other (7 to 10 minutes)
+all: $(VENV)/run.stamp  ## run all notebooks, one after the other (7 to 13 minutes)
 	$(ANNOUNCE)
 	@for notebook in $(NOTEBOOKS); do $(MAKE) --no-print-directory run NOTEBOOK=$$notebook || exit 1; done
 
-test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 14 minutes)
+test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 16 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest -n 2 --dist worksteal $(ARGS)
 
