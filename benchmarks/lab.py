@@ -67,10 +67,15 @@ def find_folds(images):
     return np.array([zlib.crc32(image.tobytes()) % FOLDS for image in images])
 
 
+def predict_both(model, images):
+    """Answers to pictures as they are, and to their mirror images."""
+    x = images[..., None].astype("float32") / 255
+    return [model.predict(part, 256, verbose=0) for part in (x, x[:, :, ::-1])]
+
+
 def keep_answers(model, images, names, path):
     """Keep a network's answers to pictures that it has not seen, flip averaged."""
-    x = images[..., None].astype("float32") / 255
-    views = [model.predict(part, 256, verbose=0) for part in (x, x[:, :, ::-1])]
+    views = predict_both(model, images)
     mean = {key: (views[0][key] + views[1][key]) / 2 for key in views[0]}
     hashes = [labels.hash_name(name) for name in names]
     np.savez(path, names=hashes, **mean)
@@ -142,8 +147,7 @@ class Batches(keras.utils.PyDataset):
 
 def score(model, images, table):
     """Metrics and cross-entropies, of the picture alone and with flip averaging."""
-    x = images[..., None].astype("float32") / 255
-    views = [model.predict(part, 256, verbose=0) for part in (x, x[:, :, ::-1])]
+    views = predict_both(model, images)
     told = {}
     for name, seen in {"plain": views[:1], "flip": views}.items():
         found = predictions.make_table(table, seen)
