@@ -34,9 +34,10 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
     best, losses = history["best_epoch"], (epochs["val_loss"], epochs["loss"])
     later, learned = (values[-1] - values[best - 1] for values in losses)
     report.say(
-        f"The best epoch is {best} of {len(losses[0])}. From there to the last one the "
-        f"cross-entropy changes by {report.signed(later)} in validation and by "
-        f"{report.signed(learned)} in training{': it overfits' * (later > 0.02)}."
+        f"The best epoch is {best} of {len(losses[0])}."
+        + " From there to the last one the cross-entropy changes by "
+        f"{report.signed(later)} in validation and by {report.signed(learned)} in "
+        f"training{': it overfits' * (later > 0.02)}." * (best < len(losses[0]))
     )
     show_measures({name.capitalize(): view for name, view in views.items()})
     figure, axes = plots.panels(1 + len(views), 2.5, 2.3)
@@ -170,8 +171,8 @@ def explain_gap(worth: list[float]) -> str:
         f"explains {framed - start:.1f} of them where UTKFace is framed as foreign (by "
         f"shift alone {shifted - start:.1f}, by zoom alone {zoomed - start:.1f}), and "
         f"{end - back:.1f} where the foreign set is framed as UTKFace, which leaves "
-        f"{back - start:.1f}. Age explains none: among UTKFace's adults it is worth "
-        f"{adults:.1f}, among adults framed as foreign {aged:.1f}."
+        f"{back - start:.1f}. Age alone explains none (among UTKFace's adults it is "
+        f"worth {adults:.1f}); framed as foreign, adults add {aged - framed:.1f}."
     )
 
 
