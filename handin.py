@@ -63,7 +63,7 @@ pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .celltag_wide table { break-inside: avoid }
 .celltag_wide td:nth-child(3), .celltag_narrow td:last-child { white-space: normal }
 .text_cell:last-child { font-size: 7pt }
-img { max-width: 100%; max-height: 50mm; display: block }
+img { max-width: 100%; max-height: 40mm; display: block }
 """
 
 
