@@ -65,7 +65,7 @@ pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .text_cell:last-child { font-size: 7pt }
 img { max-width: 100%; max-height: 40mm; display: block }
 img[alt^="ROC curves of all"] { max-height: 48mm }
-img[alt^="Cross-entropy"] { max-height: 31mm }
+img[alt^="Cross-entropy"] { max-height: 30mm }
 """
 
 
