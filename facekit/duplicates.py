@@ -74,7 +74,8 @@ def conflicting_pairs(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """
     names, rows = {"gender": labels.GENDERS, "ethnicity": labels.ETHNICITIES}, []
     spans = {1: "1 or 2", 3: "3 to 5", 6: "6 to 10", 11: "more than 10"}
-    for _, group in table.groupby(found["digest"].to_numpy()):
+    several = found["digest"].duplicated(keep=False).to_numpy()
+    for _, group in table[several].groupby(found["digest"][several].to_numpy()):
         years = int(np.ptp(group["age"]))
         texts = [text for least, text in spans.items() if years >= least]
         rows += [("age", f"{text} years apart") for text in texts[-1:]]
@@ -90,13 +91,12 @@ def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Per group of identical pictures: mean difference in ``age`` (years) and share of
     pairs that differ in ``gender`` and in ``ethnicity``.
     """
-    rows = []
-    for _, group in table.groupby(found["digest"].to_numpy()):
-        if len(group) > 1:
-            one, other = np.triu_indices(len(group), 1)
-            given = group[list(labels.LABELS)].to_numpy()
-            apart = np.abs(given[one] - given[other])
-            rows.append([apart[:, 0].mean(), *(apart[:, 1:] > 0).mean(axis=0)])
+    rows, several = [], found["digest"].duplicated(keep=False).to_numpy()
+    for _, group in table[several].groupby(found["digest"][several].to_numpy()):
+        one, other = np.triu_indices(len(group), 1)
+        given = group[list(labels.LABELS)].to_numpy()
+        apart = np.abs(given[one] - given[other])
+        rows.append([apart[:, 0].mean(), *(apart[:, 1:] > 0).mean(axis=0)])
     return pd.DataFrame(rows, columns=labels.LABELS)
 
 
