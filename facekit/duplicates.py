@@ -57,12 +57,11 @@ def count(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 def conflicts(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
     """Groups of identical pictures, and in how many of them labels disagree."""
-    groups = table.groupby(found["digest"].to_numpy())
-    size = groups.size()
-    several = groups[list(labels.LABELS)].nunique()[size > 1] > 1
+    groups = _identical(table, found)
+    several = groups[list(labels.LABELS)].nunique() > 1
     return {
         "groups": len(several),
-        "pictures": int(size[size > 1].sum()),
+        "pictures": int(groups.size().sum()),
         "conflicting": int(several.any(axis=1).sum()),
     } | {label: int(several[label].sum()) for label in labels.LABELS}
 
@@ -74,25 +73,23 @@ def conflicting_pairs(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """
     names, rows = {"gender": labels.GENDERS, "ethnicity": labels.ETHNICITIES}, []
     spans = {1: "1 or 2", 3: "3 to 5", 6: "6 to 10", 11: "more than 10"}
-    several = found["digest"].duplicated(keep=False).to_numpy()
-    for _, group in table[several].groupby(found["digest"][several].to_numpy()):
+    for _, group in _identical(table, found):
         years = int(np.ptp(group["age"]))
         texts = [text for least, text in spans.items() if years >= least]
         rows += [("age", f"{text} years apart") for text in texts[-1:]]
         for label, words in names.items():
             codes = itertools.combinations(sorted(group[label].unique()), 2)
             rows += [(label, f"{words[a]} and {words[b]}") for a, b in codes]
-    heading = ["Label", "The same picture, labelled"]
-    counts = pd.DataFrame(rows, columns=heading).value_counts()
-    return counts.rename("Groups of pictures").reset_index()
+    pairs = pd.DataFrame(rows, columns=["Label", "The same picture, labelled"])
+    return pairs.value_counts().rename("Groups of pictures").reset_index()
 
 
 def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Per group of identical pictures: mean difference in ``age`` (years) and share of
     pairs that differ in ``gender`` and in ``ethnicity``.
     """
-    rows, several = [], found["digest"].duplicated(keep=False).to_numpy()
-    for _, group in table[several].groupby(found["digest"][several].to_numpy()):
+    rows = []
+    for _, group in _identical(table, found):
         one, other = np.triu_indices(len(group), 1)
         given = group[list(labels.LABELS)].to_numpy()
         apart = np.abs(given[one] - given[other])
@@ -104,6 +101,12 @@ def standardise(images: np.ndarray) -> np.ndarray:
     """Grey levels as rows of mean zero and length one: products are correlations."""
     small = images.reshape(len(images), -1).astype("float32")
     return sklearn.preprocessing.normalize(small - small.mean(axis=1, keepdims=True))
+
+
+def _identical(table, found):
+    """Groups of two or more pictures with equal pixels."""
+    several = found["digest"].duplicated(keep=False).to_numpy()
+    return table[several].groupby(found["digest"][several].to_numpy())
 
 
 def _highest_correlation(vectors, inside):
