@@ -7,7 +7,10 @@
 # make run PYTHON=/path/to/python                  builds the environment with that Python
 
 NOTEBOOK ?= assignment_2.ipynb
-NOTEBOOKS := assignment_2.ipynb $(sort $(wildcard notebooks/*.ipynb))
+# The main notebook comes first, for the others use its network; then the longest.
+OTHERS := $(addprefix notebooks/,$(addsuffix .ipynb,who_is_it_wrong_about \
+	gender_recognition does_sharing_help two_branches age_subclassed))
+NOTEBOOKS := assignment_2.ipynb $(OTHERS)
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
@@ -43,9 +46,10 @@ run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs
 	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
 	@$(ACTIVATE) python page.py $(OUT)/$(notdir $(NOTEBOOK))
 
-all: $(VENV)/run.stamp  ## run all notebooks, one after the other (7 to 13 minutes)
+all: $(VENV)/run.stamp  ## run all notebooks, the main one first, then two at a time (6 to 13 minutes)
 	$(ANNOUNCE)
-	@for notebook in $(NOTEBOOKS); do $(MAKE) --no-print-directory run NOTEBOOK=$$notebook || exit 1; done
+	@$(MAKE) --no-print-directory run NOTEBOOK=assignment_2.ipynb
+	@printf '%s\n' $(OTHERS) | xargs -P 2 -I {} $(MAKE) --no-print-directory run NOTEBOOK={}
 
 test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 16 minutes)
 	$(ANNOUNCE)

@@ -50,6 +50,9 @@ OPTIONS = {
     "erasing": 0.0,  # share of pictures with a grey rectangle (Zhong et al. 2020)
     "fold": None,  # this fifth of the training images is left out, and answered
     "soft": 0.0,  # share of the five networks' answers in the labels
+    "start": None,  # weights to go on from, below the repository's root
+    "stop": None,  # epochs that are run, of the schedule's
+    "average": None,  # weights are averaged from this epoch on (Izmailov et al. 2018)
 }
 
 
@@ -145,6 +148,32 @@ class Batches(keras.utils.PyDataset):
         self.flow.on_epoch_end()
 
 
+class AverageWeights(keras.callbacks.Callback):
+    """At the end the model has the mean of its weights, taken every tenth step."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.count, self.mean = first, 0, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Add the weights to their running mean."""
+        if self.epoch + 1 >= self.first and batch % 10 == 0:
+            self.count += 1
+            now = self.model.get_weights()
+            last = self.mean or now
+            self.mean = [
+                m + (w - m) / self.count for m, w in zip(last, now, strict=True)
+            ]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Note the epoch."""
+        self.epoch = epoch
+
+    def on_train_end(self, logs=None):
+        """Take the mean."""
+        self.model.set_weights(self.mean)
+
+
 def score(model, images, table):
     """Metrics and cross-entropies, of the picture alone and with flip averaging."""
     views = predict_both(model, images)
@@ -186,14 +215,18 @@ def main(name, changes, data_dir):
     delivered = Batches(notebook, *training, settings, options, training=True)
     model = notebook.build(settings)
     notebook.compile_model(model, settings, len(delivered))
+    if options["start"]:
+        model.load_weights(ROOT / options["start"])
+    own_mean = [AverageWeights(options["average"])] if options["average"] else []
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.time()
     model.fit(
         delivered,
         validation_data=Batches(notebook, *validation, settings, options, False),
-        epochs=settings.epochs,
+        epochs=options["stop"] or settings.epochs,
         verbose=2,
         callbacks=[
+            *own_mean,
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.CSVLogger(str(FOLDER / f"{name}.csv")),
             keras.callbacks.BackupAndRestore(str(FOLDER / f"{name}.backup")),
