@@ -11,7 +11,8 @@ class Reframed(keras.utils.PyDataset):
     """An unshuffled flow of pictures in another frame, cut from the originals.
 
     ``framing``: zoom in height, zoom in width (1.1: larger faces), and a shift down in
-    shares of the height. Beyond a picture its edge is repeated.
+    shares of the height. Beyond a picture its edge is repeated, or a fourth entry says
+    what is there, as ``numpy.pad`` takes it.
     """
 
     def __init__(self, rows, folder, shape, framing, batch_size=256):
@@ -36,11 +37,11 @@ class Reframed(keras.utils.PyDataset):
     @staticmethod
     def cut(pixels: np.ndarray, framing, size: tuple[int, int]) -> np.ndarray:
         """One picture ``(height, width[, 3])``, framed anew, at most half beyond it."""
-        (height, width), (high, wide, shift) = pixels.shape[:2], framing
+        (height, width), (high, wide, shift, *fill) = pixels.shape[:2], framing
         top, left = 0.5 - (0.5 + shift) / high, 0.5 - 0.5 / wide
         box = [left, top, 1 - left, top + 1 / high]
         margins = [(height // 2,) * 2, (width // 2,) * 2, (0, 0)][: pixels.ndim]
-        larger = PIL.Image.fromarray(np.pad(pixels, margins, mode="edge"))
+        larger = PIL.Image.fromarray(np.pad(pixels, margins, (*fill, "edge")[0]))
         start, side = np.tile([width // 2, height // 2], 2), np.tile([width, height], 2)
         box = tuple(start + side * box)
         lanczos = PIL.Image.Resampling.LANCZOS

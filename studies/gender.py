@@ -53,9 +53,7 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
 
 def show_settings(runs: dict[str, Run]) -> None:
     """Show the settings of networks side by side; all of them have ReLU somewhere."""
-    table = pd.DataFrame(
-        {title: run.history["settings"] for title, run in runs.items()}
-    )
+    table = pd.DataFrame({t: run.history["settings"] for t, run in runs.items()})
     table = table.drop(["base_digest", "base_date"]).map(report.format_setting)
     table.loc["activation"] = table.loc["activation"].replace("–", "relu")
     table.index = table.index.str.replace("_", " ").str.capitalize()
@@ -110,7 +108,7 @@ def compare_trials(views: dict[str, pd.DataFrame], changed: dict[str, str]):
 
 
 def show_errors(view: pd.DataFrame) -> None:
-    """Show the share of wrong answers by gender with ethnicity, and with age.
+    """Show the share of wrong answers by gender with adults' ethnicity, and with age.
 
     Of groups under 30, only the number of pictures.
     """
@@ -120,8 +118,9 @@ def show_errors(view: pd.DataFrame) -> None:
         lambda band: f"{band.left}–{band.right - 1} years", na_action="ignore"
     )
     gender = view["gender"].map(dict(enumerate(GENDERS)))
-    rows = {}
-    for key in (view["ethnicity"].map(dict(enumerate(ETHNICITIES))), bands):
+    adults, rows = dict(enumerate(f"{name}, 18–60" for name in ETHNICITIES)), {}
+    grown = view["ethnicity"].where(view["age"].between(18, 60)).map(adults)
+    for key in (grown, bands):
         for (name, label), part in measure.by_group(wrong, [key, gender]).iterrows():
             told = groups.tell(part) if part["n"] >= groups.FEWEST else "–"
             row = {f"Images, {label}": f"{part['n']:,.0f}"}
@@ -136,39 +135,46 @@ def show_errors(view: pd.DataFrame) -> None:
     )
 
 
-def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[float]:
+def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[pd.Series]:
     """Show each network's accuracy under each condition, and what the improvement is
-    worth there: its points are given back.
+    worth there; given back are its points for each picture, by condition.
     """
     rows, worth = [], []
     for name, views in seen.items():
         found = {title: measure.evaluate(view) for title, view in views.items()}
-        row = {
-            title: report.format_metric(METRIC, part) for title, part in found.items()
-        }
+        row = {t: report.format_metric(METRIC, part) for t, part in found.items()}
         step = measure.compare(views["Baseline"], views["Improved network"])[METRIC]
         row["Improved against baseline"] = report.describe_change(METRIC, step)
         rows.append({"Accuracy (%)": name} | row)
-        worth.append(100 * step[0])
+        missed = {t: groups.errors_of(view)["gender"] for t, view in views.items()}
+        worth.append(missed["Baseline"] - missed["Improved network"])
     report.show_table(pd.DataFrame(rows))
     return worth
 
 
-def explain_gap(worth: list[float]) -> str:
-    """What the improvement is worth, and how much of the gap is framing, in words.
+def explain_gap(worth: list[pd.Series]) -> str:
+    """How much of what the improvement is worth abroad is framing, and age, in words.
 
-    ``worth``: points, as ``show_conditions`` gives them for the notebook's conditions.
+    ``worth``: as ``show_conditions`` gives it for the notebook's conditions.
     """
-    start, zoomed, shifted, framed, adults, aged, end, back = worth
+    start, _, zoomed, shifted, mirrored, framed, adults, aged, end, back = worth
+    pairs = [(x, start) for x in (framed, shifted, mirrored, zoomed)] + [(end, back)]
+    closed = [measure.mean_interval((x - y).to_numpy()) for x, y in pairs]
+    both, shift, fill, zoom, reframed = (
+        "{:.1f} ({:.1f}–{:.1f})".format(*x) for x in closed
+    )
+    gap = end.mean() - start.mean()
+    least, most = sorted(100 * x[0] / gap for x in (closed[0], closed[-1]))
     return (
-        f"**Answer.** The improvement is worth {start:.1f} points on UTKFace's test "
-        f"pictures and {end:.1f} on the foreign ones, {end - start:.1f} more. Framing "
-        f"explains {framed - start:.1f} of them where UTKFace is framed as foreign (by "
-        f"shift alone {shifted - start:.1f}, by zoom alone {zoomed - start:.1f}), and "
-        f"{end - back:.1f} where the foreign set is framed as UTKFace ("
-        f"{back - start:.1f} stay unexplained). Age alone explains none (it is worth "
-        f"{adults:.1f} among UTKFace's adults); framed as foreign, adults add "
-        f"{aged - framed:.1f}."
+        f"**Answer.** The improvement is worth {start.mean():.1f} points on UTKFace's "
+        f"test pictures and {end.mean():.1f} on the foreign ones: a gap of {gap:.1f}. "
+        f"UTKFace framed as the foreign set makes the improvement worth {both} points "
+        f"more (the shift alone {shift}, with mirrored edges {fill}; the zoom alone "
+        f"{zoom}). The foreign set framed as UTKFace makes it worth {reframed} less. "
+        f"So framing explains between {least:.0f} and {most:.0f} % of the gap. Age: "
+        f"among UTKFace's adults the improvement is worth {adults.mean():.1f} points, "
+        f"among all {start.mean():.1f}; framed as foreign, {aged.mean():.1f} and "
+        f"{framed.mean():.1f}."
     )
 
 

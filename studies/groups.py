@@ -67,9 +67,7 @@ def by_label(columns: dict[str, pd.Series], groups: pd.DataFrame) -> pd.DataFram
     """Means of ``columns`` (heading: a value per picture) by each label alone."""
     rows = []
     for label in groups:
-        found = {
-            key: by_group(values, groups[label]) for key, values in columns.items()
-        }
+        found = {key: by_group(x, groups[label]) for key, x in columns.items()}
         counts = next(iter(found.values()))["n"]
         for group in counts.index[counts >= FEWEST]:
             row = {"Labelled": f"{label.lower()}: {group}"}
@@ -86,9 +84,7 @@ def all_groups(means: dict[str, pd.DataFrame], train: pd.DataFrame) -> pd.DataFr
         row = {"Group": phrase(group), "Test images": f"{count:,}"}
         row["Training images"] = f"{learned.get(group, 0):,}"
         enough = count >= FEWEST
-        told = {
-            t: tell(table.loc[group]) if enough else "" for t, table in means.items()
-        }
+        told = {t: tell(x.loc[group]) if enough else "" for t, x in means.items()}
         rows.append(row | {ERRORS[task]: text for task, text in told.items()})
     return pd.DataFrame(rows)
 
@@ -117,9 +113,7 @@ def unfold(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     wide = wide.where(counts >= FEWEST).astype(float)
     texts = wide.map("{:.1f}".format)
     texts = texts.where(wide.notna(), counts.fillna(0).map("n = {:.0f}".format))
-    wide.index = texts.index = [
-        f"{ethnicity}, {gender}" for gender, ethnicity in people
-    ]
+    wide.index = texts.index = [f"{name}, {gender}" for gender, name in people]
     return wide, texts
 
 

@@ -263,9 +263,20 @@ def test_conditions_give_what_the_improvement_is_worth(monkeypatch):
     monkeypatch.setattr(gender.report, "show_table", shown.append)
     same = {"Baseline": view(0.8), "Improved network": view(0.8)}
     apart = {"Baseline": view(0.6), "Improved network": view(0.9)}
-    worth = gender.show_conditions({"home": same, "away": apart})
-    assert worth[0] == 0 and 20 < worth[1] < 40
+    home, away = gender.show_conditions({"home": same, "away": apart})
+    assert (home == 0).all() and set(away) <= {-100, 0, 100}
+    assert 20 < away.mean() < 40
     assert shown[0]["Accuracy (%)"].tolist() == ["home", "away"]
+
+
+def test_the_gap_is_told_with_what_closes_it():
+    none, all_, half = (pd.Series([100.0] * n + [0.0] * (200 - n)) for n in (0, 80, 40))
+    worth = [none, none, none, all_, all_, half, none, half, all_, half]
+    told = gender.explain_gap(worth)
+    assert "worth 0.0 points" in told and "a gap of 40.0." in told
+    assert "makes the improvement worth 20.0 (" in told
+    assert "the shift alone 40.0 (" in told and "the zoom alone 0.0 (0.0–0.0)" in told
+    assert "explains between 50 and 50 % of the gap" in told
 
 
 def test_copies_in_another_frame_are_counted():
