@@ -141,13 +141,13 @@ def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[pd.Series]
     """
     rows, worth = [], []
     for name, views in seen.items():
-        found = {title: measure.evaluate(view) for title, view in views.items()}
-        row = {t: report.format_metric(METRIC, part) for t, part in found.items()}
-        step = measure.compare(views["Baseline"], views["Improved network"])[METRIC]
+        right = {t: 100 - groups.errors_of(v)["gender"] for t, v in views.items()}
+        worth.append(right["Improved network"] - right["Baseline"])
+        told = {t: measure.mean_interval(x.to_numpy()) for t, x in right.items()}
+        row = {t: "{:.1f} ({:.1f}–{:.1f})".format(*ends) for t, ends in told.items()}
+        step = measure.mean_interval(worth[-1].to_numpy() / 100)
         row["Improved against baseline"] = report.describe_change(METRIC, step)
         rows.append({"Accuracy (%)": name} | row)
-        missed = {t: groups.errors_of(view)["gender"] for t, view in views.items()}
-        worth.append(missed["Baseline"] - missed["Improved network"])
     report.show_table(pd.DataFrame(rows))
     return worth
 
