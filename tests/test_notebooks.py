@@ -86,6 +86,13 @@ def test_it_runs_from_first_to_last_cell_on_the_sample(project, path):
     check_run(project, path, run_on_sample(project, path))
 
 
+def test_make_all_runs_every_notebook_once():
+    lists = (ROOT / "Makefile").read_text().split("FIRST :=")[1].split("TWO_AT")[0]
+    assert {path.stem: lists.count(path.stem) for path in NOTEBOOKS} == {
+        path.stem: 1 for path in NOTEBOOKS
+    }
+
+
 @by_name
 def test_committed_outputs_are_from_one_clean_run(path):
     cells = code(path)
