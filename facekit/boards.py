@@ -33,9 +33,7 @@ VIEWS = {  # of the page Custom Scalars: the curves of each head
     "Ethnicity": ("ethnicity_accuracy", "ethnicity_loss"),
     "All heads": ("loss", *HEADLINE),
 }
-RESULTS = {
-    f"{split}_{key}": (split, key) for split in ("val", "test") for key in HEADLINE
-}
+RESULTS = {f"{part}_{key}": (part, key) for part in ("val", "test") for key in HEADLINE}
 
 
 def write_graph(model: keras.Model, folder: pathlib.Path) -> None:
@@ -129,10 +127,8 @@ def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
     """
     curves = {}
     for prefix, side in (("", "train"), ("val_", "validation")):
-        accumulator = event_accumulator.EventAccumulator(
-            str(folder / side), size_guidance={"tensors": 0}
-        )
-        accumulator.Reload()
+        files, every = str(folder / side), {"tensors": 0}
+        accumulator = event_accumulator.EventAccumulator(files, every).Reload()
         for tag in accumulator.Tags()["tensors"]:
             if tag.startswith("epoch_"):
                 events = accumulator.Tensors(tag)

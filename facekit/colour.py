@@ -162,8 +162,6 @@ def _read(rows, faults, folder):
             lost[row] = pictures.fault(why)
     faults += [(rows["img_name"][row], why, 0, False) for row, why in lost.items()]
     table = rows.drop(index=[*lost]).reset_index(drop=True)
-    faults = make_faults(faults)
     names = table["img_name"].to_list()
     digest = labels.digest([names, [(folder / name).stat().st_size for name in names]])
-    images = np.array(small)
-    return Dataset(table, folder, faults, "own", digest, images)
+    return Dataset(table, folder, make_faults(faults), "own", digest, np.array(small))

@@ -100,10 +100,8 @@ def find_faults(given: pd.DataFrame, files: pd.Series) -> list[tuple]:
     found = [(name[row], str(fault[row]), int(row) + 1, False) for row in rows]
     twice, unknown = files[files.duplicated()], files[~files.isin(name)]
     found += [(name, "image also in an earlier set", 0, False) for name in twice]
-    return found + [
-        (name, pictures.name_fault(name) or "image without a row", 0, False)
-        for name in unknown
-    ]
+    whys = unknown.map(lambda name: pictures.name_fault(name) or "image without a row")
+    return found + [(*pair, 0, False) for pair in zip(unknown, whys, strict=True)]
 
 
 def match_names(names: pd.Series, files: pd.Series) -> pd.Series:
@@ -202,8 +200,7 @@ def summarise_faults(faults: pd.DataFrame) -> pd.DataFrame:
 def _read_images(table, folder):
     """Read all pictures as 48×48 grey levels; list those that are broken or resized."""
     images, seen = np.zeros((len(table), labels.SIZE, labels.SIZE), "uint8"), []
-    rows = zip(table["split"], table["img_name"], strict=True)
-    for position, (split, name) in enumerate(rows):
+    for position, (split, name) in enumerate(table[["split", "img_name"]].to_numpy()):
         try:
             grey = pictures.read(folder / split / name, plain=True).convert("L")
         except pictures.UNREADABLE as why:

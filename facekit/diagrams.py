@@ -40,8 +40,7 @@ def architecture(model):
         if hasattr(layer, "activation"):
             kind += f", {layer.activation.__name__}" if layer.trainable else ", fixed"
         shape = " × ".join(map(str, layer.output.shape[1:]))
-        text = f"{kind}: {shape}"
-        parts[owner if owner in LABELS else "shared"].append(text)
+        parts[owner if owner in LABELS else "shared"].append(f"{kind}: {shape}")
     trunk = parts.pop("shared")
     half = (len(trunk) + 1) // 2
     figure, (axis,) = panels(1, 10, 0.4 * half + 0.7)
@@ -63,8 +62,7 @@ def _stack(axis, x, top, width, texts, owner, upwards=False):
     axis.axis("off")
     for row, text in enumerate(texts):
         shape = "round,pad=0,rounding_size=0.06"
-        corner = (x, top + row)
-        patch = matplotlib.patches.FancyBboxPatch(corner, width, 0.7, shape)
+        patch = matplotlib.patches.FancyBboxPatch((x, top + row), width, 0.7, shape)
         patch.set(facecolor=TASK_COLOURS[owner], edgecolor="none")
         axis.add_patch(patch)
         style = {"ha": "center", "va": "center", "fontsize": 8, "color": "white"}

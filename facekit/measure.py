@@ -27,12 +27,8 @@ def evaluate(predictions: pd.DataFrame) -> dict:
     ``PREDICTED``, those of absent tasks empty. Percentile bootstrap over images (Efron
     & Tibshirani 1993). ValueError if some rows of a task lack a label or a prediction.
     """
-    drawn = _with_resamples(predictions)
-    result = {"n": len(predictions)}
-    for metric, values in drawn.items():
-        result[metric] = round(float(values[0]), 5)
-        result[f"{metric}_ci95"] = [round(end, 5) for end in _ends(values)]
-    return result
+    exact = average([predictions])
+    return {key: np.round(values, 5).tolist() for key, values in exact.items()}
 
 
 def point_values(predictions: pd.DataFrame) -> dict[str, float]:
@@ -196,9 +192,7 @@ def _measure(predictions, weights, area=True):
         for metric, parts in _parts(task, predictions).items():
             pairs = np.array(parts, "float32")
             with np.errstate(invalid="ignore"):  # a resample without one of the labels
-                ratios = [
-                    (weights @ above) / (weights @ below) for above, below in pairs
-                ]
+                ratios = [(weights @ top) / (weights @ base) for top, base in pairs]
                 seen = np.isfinite(ratios)
                 total = np.where(seen, ratios, 0).sum(axis=0)
                 result[metric] = total / seen.sum(axis=0)

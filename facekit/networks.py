@@ -84,9 +84,8 @@ def task_head(features, task: str) -> dict:
         return {task: layers.Dense(1, "sigmoid", dtype="float32", name=task)(y)}
     if task == "ethnicity":
         return {task: layers.Dense(5, "softmax", dtype="float32", name=task)(y)}
-    shares = layers.Dense(
-        len(AGES), "softmax", dtype="float32", name="age_distribution"
-    )
+    how = {"activation": "softmax", "dtype": "float32", "name": "age_distribution"}
+    shares = layers.Dense(len(AGES), **how)
     fixed = {"use_bias": False, "trainable": False, "dtype": "float32", "name": "age"}
     mean, shares = layers.Dense(1, **fixed), shares(y)
     outputs = {"age": mean(shares), "age_distribution": shares}
@@ -102,21 +101,18 @@ def imagenet_features(
     ``application`` is such as ``keras.applications.VGG16``. ImageNet's weights are read
     from ``weights_file`` in ``folder``, else fetched. None where they cannot be had.
     """
-    local = pathlib.Path(folder) / weights_file
+    weights = str(pathlib.Path(folder) / weights_file) if folder else "imagenet"
+    shape = size, size, 3
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds: no endless wait where nothing answers
     try:
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-            network = application(
-                include_top=False,
-                weights=str(local) if folder else "imagenet",
-                input_shape=(size, size, 3),
-            )
+            network = application(include_top=False, weights=weights, input_shape=shape)
     except Exception:  # get_file raises a plain Exception
         return None
     finally:
         socket.setdefaulttimeout(before)
-    inputs = keras.Input((size, size, 3), name="image")
+    inputs = keras.Input(shape, name="image")
     levels = layers.Conv2D(3, 1, trainable=False, name="imagenet_levels")
     x = levels(inputs)  # to blue, green, red from 0 to 255, less ImageNet's means
     turned = 255 * np.eye(3)[::-1].reshape(1, 1, 3, 3)

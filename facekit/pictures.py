@@ -9,13 +9,7 @@ from PIL import Image, ImageOps
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".tif", ".tiff")  # Keras reads them
 OTHERS = (".gif", ".webp")  # ``predict.py`` reads them too
 LARGEST = Image.MAX_IMAGE_PIXELS  # pixels, some 89 million
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    MemoryError,
-    Image.DecompressionBombError,
-)
+UNREADABLE = OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError
 
 
 def read(path: pathlib.Path, plain=False, draft=None) -> Image.Image:

@@ -181,12 +181,11 @@ def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:
     highest = max(117, *(predicted.max() for _, predicted in pairs))
     edges = np.arange(0, 119, 2), np.arange(lowest, highest + 2, 2)
     most = max(np.histogram2d(*pair, edges)[0].max() for pair in pairs)
-    style = {"cmap": "Blues", "cmin": 1}
-    style["norm"] = matplotlib.colors.SymLogNorm(1, vmin=0, vmax=most)
+    norm = matplotlib.colors.SymLogNorm(1, vmin=0, vmax=most)
     for axis, name, pair in zip(axes, tables, pairs, strict=True):
         axis.axhspan(lowest, 0, color="#e6e6e6", zorder=0)
         axis.text(72, lowest / 2, "below 0", va="center", visible=lowest < 0)
-        *_, image = axis.hist2d(*pair, edges, **style)
+        *_, image = axis.hist2d(*pair, edges, cmap="Blues", cmin=1, norm=norm)
         axis.plot([0, 117], [0, 117], ":", color="black")
         axis.set(title=name, xlabel="true age (years)")
     axes[0].set_ylabel("predicted age (years)")
@@ -221,13 +220,12 @@ def heat_map(axis, values: pd.DataFrame, texts: pd.DataFrame, key: str) -> None:
     axis.imshow(numbers, cmap=shades, vmin=0, vmax=most, aspect="auto")
     axis.set_xticks(range(len(values.columns)), values.columns)
     axis.set_yticks(range(len(values)), values.index)
-    dark = numbers > 0.6 * most
     row, column = np.unravel_index(np.nanargmax(numbers), numbers.shape)
     frame = matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False)
     axis.add_patch(frame)  # the worst
     for (row, column), text in np.ndenumerate(texts):
-        style = {"color": "white" if dark[row, column] else "black", "fontsize": 8}
-        axis.text(column, row, text, ha="center", va="center", **style)
+        colour = "white" if numbers[row, column] > 0.6 * most else "black"
+        axis.text(column, row, text, ha="center", va="center", color=colour, size=8)
 
 
 def calibration(axis, curves: dict[str, pd.DataFrame], title: str, colour: str) -> None:

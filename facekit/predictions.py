@@ -76,10 +76,10 @@ def join_tasks(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
     """Append a look at a test set to ``test_looks.csv``, once for each training."""
-    path = run.stem.with_name("test_looks.csv")
+    log = run.stem.with_name("test_looks.csv")
     trained = run.history["date"]
-    if path.exists():
-        past = pd.read_csv(path)
+    if log.exists():
+        past = pd.read_csv(log)
         same = past[["training", "trained", "set"]] == [run.name, trained, key]
         if same.all(axis=1).any():
             return
@@ -95,12 +95,10 @@ def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
         "why": why,
     }
     try:
-        pd.DataFrame([row]).to_csv(
-            path, mode="a", index=False, header=not path.exists()
-        )
+        pd.DataFrame([row]).to_csv(log, mode="a", index=False, header=not log.exists())
     except OSError as why:
         raise ValueError(
-            f"The look at the {key} set cannot be logged in {path.name} beside "
+            f"The look at the {key} set cannot be logged in {log.name} beside "
             f"{run.name} ({why.strerror}): let that folder be written."
         ) from why
 

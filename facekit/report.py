@@ -82,8 +82,7 @@ def show_figure(figure: plt.Figure, alt: str) -> None:
     if _in_notebook():
         IPython.display.display(figure, metadata={"image/png": {"alt": alt}})
     else:
-        name = re.sub(r"\W+", "_", alt)[:80]
-        path = pathlib.Path("figures", f"{name}.png")
+        path = pathlib.Path("figures", re.sub(r"\W+", "_", alt)[:80] + ".png")
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, dpi=150)
         print(f"Figure: {path}", end="\n\n")
@@ -102,11 +101,8 @@ def format_metric(metric: str, figures: dict, unit: bool = False) -> str:
 
 def headline(figures: dict, unit: bool = False) -> dict[str, str]:
     """The metric of each task that there is, by its title."""
-    return {
-        METRICS[key].title: format_metric(key, figures, unit)
-        for key in HEADLINE
-        if key in figures
-    }
+    keys = [key for key in HEADLINE if key in figures]
+    return {METRICS[key].title: format_metric(key, figures, unit) for key in keys}
 
 
 def metrics_table(results: dict[str, dict]) -> pd.DataFrame:

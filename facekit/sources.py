@@ -209,8 +209,7 @@ def _kaggle(data_dir, into, seed):
         print(f"Kaggle's data set {KAGGLE} is out of reach")
         return None
     for path in filter(_has_pixels, paths):
-        sentence = f"Kaggle's data set {KAGGLE}"
-        return Source(_import_pixels(path, data_dir, seed), sentence)
+        return Source(_import_pixels(path, into, seed), f"Kaggle's data set {KAGGLE}")
     return None
 
 

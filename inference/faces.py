@@ -24,9 +24,8 @@ class Finder:
             own = importlib.resources.files("mtcnn.assets.weights")  # no others
             kinds = {"pnet": stages.StagePNet, "rnet": stages.StageRNet}
             kinds["onet"] = stages.StageONet
-            self.cascade = MTCNN(
-                [kind(weights=str(own / f"{k}.lz4")) for k, kind in kinds.items()]
-            )
+            parts = [kind(weights=str(own / f"{k}.lz4")) for k, kind in kinds.items()]
+            self.cascade = MTCNN(parts)
         except (ImportError, OSError) as why:
             raise ValueError("pip install mtcnn finds faces; or say --crop") from why
 

@@ -27,10 +27,8 @@ def find_model(name: str, folder: pathlib.Path = MODELS / "utkface") -> pathlib.
         return pathlib.Path(name)
     shipped = {path.stem: path for path in sorted(folder.glob("*/*.keras"))}
     if name not in shipped:
-        known = ", ".join(shipped) or f"none in {folder}"
-        raise FileNotFoundError(
-            f"--model {name}: no such file or model; known: {known}"
-        )
+        told = ", ".join(shipped) or f"none in {folder}"
+        raise FileNotFoundError(f"--model {name}: no such file or model; known: {told}")
     return shipped[name]
 
 
@@ -54,9 +52,10 @@ def load_model(path: pathlib.Path):
     if not square or not shapes[0][0] or shapes[0][2] not in (1, 3):
         told = "×".join(map(str, shapes[0]))
         raise ValueError(f"{path.name} takes {told}, not square grey or RGB pictures.")
-    outputs = model.output if isinstance(model.output, dict) else model.outputs
-    if not isinstance(outputs, dict):
-        outputs = dict(zip(model.output_names, outputs, strict=True))
+    outputs = model.output
+    if not isinstance(outputs, dict):  # one, or a list: by name from here on
+        outputs = dict(zip(model.output_names, model.outputs, strict=True))
+        model = keras.Model(model.input, outputs)
     sizes = {"age": 1, "gender": 1, "ethnicity": len(ETHNICITIES)}
     known = {t: n for t, n in sizes.items() if t in outputs}
     if not known or any(outputs[t].shape[1:] != (n,) for t, n in known.items()):
@@ -99,15 +98,14 @@ class Predictor:
     def __init__(self, path: pathlib.Path):
         self.model = load_model(path)
         _, self.size, _, self.channels = self.model.inputs[0].shape
-        blank = np.zeros((1, self.size, self.size, self.channels))
-        self.tasks = [task for task in self.outputs(blank) if task in LABELS]
+        self.tasks = [task for task in LABELS if task in self.model.output]
 
         def read_intervals(beside):
             results = json.loads(beside.read_text(encoding="utf-8"))
             found = results["age_intervals"].get(path.stem)
             return found and {key: found[key] for key in ("from", "low", "high")}
 
-        def read_faces(beside):
+        def read_face(beside):
             with np.load(beside, allow_pickle=False) as file:
                 return {key: file[key].astype("float32") for key in file}
 
@@ -118,9 +116,7 @@ class Predictor:
         beside = path.with_name("results.json")
         self.intervals = read_beside(beside, read_intervals, "ages have no interval")
         beside = DATA / "sample" / "face_model.npz"
-        self.face_model = read_beside(
-            beside, read_faces, "odd framing is not warned of"
-        )
+        self.face_model = read_beside(beside, read_face, "odd framing is not warned of")
         beside = MODELS / "utkface" / "trust.json"
         told = read_beside(beside, read_trust, "no faces are found, blur is not told")
         self.frame, networks = told or (None, {})
@@ -179,13 +175,6 @@ class Predictor:
             "picture of this face"
         )
 
-    def outputs(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network on a batch of levels from 0 to 1: outputs by task."""
-        outputs = self.model.predict_on_batch(batch.astype("float32"))
-        if isinstance(outputs, dict):
-            return outputs
-        return {self.model.output_names[0]: outputs}
-
     def answer(self, pictures: list[Image.Image]) -> list[dict]:
         """Predict a few square pictures, each averaged with its mirror image.
 
@@ -194,7 +183,7 @@ class Predictor:
         shape = self.size, self.channels
         batch = np.stack([prepare(picture, *shape) for picture in pictures])
         batch = batch.astype("float32") / 255
-        views = [self.outputs(x) for x in (batch, batch[:, :, ::-1])]
+        views = [self.model.predict_on_batch(x) for x in (batch, batch[:, :, ::-1])]
         outputs = {task: (views[0][task] + views[1][task]) / 2 for task in self.tasks}
         details = self.details(pictures)
         columns = {}
@@ -211,12 +200,8 @@ class Predictor:
         if "ethnicity" in outputs:
             columns |= dict(zip(ETHNICITIES, outputs["ethnicity"].T, strict=True))
         digits = {name: 1 if name.startswith("age") else 3 for name in columns}
-        rows = []
-        for values, note in zip(
-            zip(*columns.values(), strict=True),
-            self.notes(pictures, details),
-            strict=True,
-        ):
+        rows, notes = [], self.notes(pictures, details)
+        for *values, note in zip(*columns.values(), notes, strict=True):
             if not np.isfinite(values).all():
                 rows.append({"note": "error: the network's answer is not a number"})
                 continue
@@ -234,11 +219,9 @@ class Predictor:
 
     def notes(self, pictures: list[Image.Image], details: np.ndarray) -> list[str]:
         """Warn of the pictures in which the network errs more than in others."""
-        told = []
-        least, score = None, self.typical
-        if self.trust:
-            least, score = self.trust["least_detail"], self.trust["least_score"]
-        odd = self.odd(pictures, score)
+        known = self.trust or {"least_detail": None, "least_score": self.typical}
+        odd, told = self.odd(pictures, known["least_score"]), []
+        least = known["least_detail"]
         for value, strange in zip(details, odd, strict=True):
             notes = []
             if strange:

@@ -21,10 +21,8 @@ def spectrum(pictures: np.ndarray) -> np.ndarray:
     across = np.fft.fftfreq(size, 1 / size)
     radius = np.hypot(*np.meshgrid(across, across))
     edges = [edge for edge in RINGS if edge < size / 2 + 3]
-    rings = [
-        power[:, (low <= radius) & (radius < high)].mean(axis=1)
-        for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    ring = np.digitize(radius, edges)  # from 1 on; within the first edge 0
+    rings = [power[:, ring == n].mean(axis=1) for n in range(1, len(edges))]
     return np.log(rings[1:]).T - np.log(rings[0])[:, None]
 
 
@@ -47,9 +45,5 @@ def intervals(ages: np.ndarray, details: np.ndarray, fitted: dict) -> np.ndarray
 
     ``fitted`` is a network's entry in ``trust.json``.
     """
-    ends = np.empty((2, len(ages)))
-    bands = band_of(details, fitted["from"])
-    for number in np.unique(bands):
-        own = bands == number
-        ends[:, own] = age_intervals(ages[own], fitted["age_intervals"][number])
-    return ends
+    ends = [age_intervals(ages, table) for table in fitted["age_intervals"]]
+    return np.choose(band_of(details, fitted["from"]), ends)

@@ -2,9 +2,11 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
-from facekit.labels import ETHNICITIES
+from facekit.measure import mean_interval
+from facekit.report import signed
 
 LAYER = "shared_conv4_2"  # the main network's last convolution: 6×6 places
 CELLS = 6  # of a map, both ways
@@ -43,13 +45,32 @@ def cover(pictures: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return np.where(hidden, pictures.mean(dtype="float32"), pictures)
 
 
+def choose(maps: np.ndarray, count: int, random: np.random.Generator) -> tuple:
+    """Cells ``(n, count)``: those that a picture's map marks most, others, by chance,
+    and those that another picture's map marks.
+    """
+    order = maps.reshape(len(maps), -1).argsort(axis=1)[:, ::-1]
+    marked, rest = order[:, :count], order[:, count:]
+    return marked, random.permuted(rest, axis=1)[:, :count], np.roll(marked, 1, axis=0)
+
+
+def tell(untouched: pd.Series, hurt: list[pd.Series]) -> tuple[list[str], bool]:
+    """Mean errors with nothing and with each choice of cells covered, by how much the
+    first hurts more than the others, and whether it surely does than the last.
+    """
+    row = [f"{errors.mean():.1f}" for errors in (untouched, *hurt)]
+    for control in hurt[1:]:
+        ends = mean_interval((hurt[0] - control).to_numpy())
+        row.append("{} ({} to {})".format(*(signed(end, 1) for end in ends)))
+    return row, ends[1] > 0
+
+
 def _score(task, answer, true):
     """What a map explains: years, or the logarithm of the odds of the true label."""
     if task == "age":
         return answer[:, 0]
     if task == "ethnicity":
-        hot = tf.one_hot(true.astype(int), len(ETHNICITIES))
-        share = tf.reduce_sum(answer * hot, axis=1)
+        share = tf.gather(answer, true.astype(int), axis=1, batch_dims=1)
     else:
         share = tf.where(true == 1, answer[:, 0], 1 - answer[:, 0])
     share = tf.clip_by_value(share, 1e-6, 1 - 1e-6)

@@ -4,7 +4,16 @@ import numpy as np
 import pandas as pd
 import scipy.optimize
 
+from facekit.labels import ETHNICITIES
 from facekit.measure import SEED, mean_interval
+
+
+def shares_of(view: pd.DataFrame, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of all labels of a task, ``(n, labels)``, and the true codes."""
+    if task == "ethnicity":
+        return view[list(ETHNICITIES)].to_numpy(), view[task].to_numpy(int)
+    female = view["gender_probability"].to_numpy()
+    return np.stack([1 - female, female], axis=1), view[task].to_numpy(int)
 
 
 def reliability(stated: np.ndarray, right: np.ndarray, bins: int = 15) -> pd.DataFrame:

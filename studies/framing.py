@@ -1,10 +1,26 @@
-"""Faces framed anew: pictures cut from the originals as another camera would have."""
+"""Faces framed anew, as another camera would have, and pictures made worse."""
+
+import io
 
 import keras
 import numpy as np
+import pandas as pd
 import PIL.Image
+from tensorflow.keras.preprocessing.image import apply_affine_transform
 
 from facekit.labels import LABELS
+from facekit.measure import HEADLINE
+from facekit.predictions import make_table
+from facekit.report import METRICS
+
+CHANGES = {  # of a picture of 48×48 pixels, as ``change`` takes them
+    "0.8 times as large": {"zoom": 0.8},
+    "1.25 times as large": {"zoom": 1.25},
+    "6 pixels lower": {"down": 6},
+    "turned by 15 degrees": {"turn": 15},
+    "blurred to half the detail": {"detail": 0.5},
+    "JPEG of quality 30": {"quality": 30},
+}
 
 
 class Reframed(keras.utils.PyDataset):
@@ -46,3 +62,44 @@ class Reframed(keras.utils.PyDataset):
         box = tuple(start + side * box)
         lanczos = PIL.Image.Resampling.LANCZOS
         return np.asarray(larger.resize(size[::-1], lanczos, box=box))
+
+
+def change(images, turn=0, zoom=1, down=0, detail=1, quality=None) -> np.ndarray:
+    """Grey pictures ``(n, 48, 48)`` turned (degrees), zoomed (1.1: larger faces), moved
+    (pixels), blurred to a share of their detail, and saved as JPEG of that quality.
+
+    Splines of order 3; what comes into sight repeats the edge.
+    """
+    motion = {"theta": turn, "ty": -down, "zx": 1 / zoom, "zy": 1 / zoom, "order": 3}
+    axes = {"row_axis": 0, "col_axis": 1, "channel_axis": 2}
+    changed, lanczos = [], PIL.Image.Resampling.LANCZOS
+    for pixels in images:
+        moved = apply_affine_transform(pixels[..., None] * 1.0, **motion, **axes)
+        moved = moved[..., 0].round().clip(0, 255).astype("uint8")
+        picture = PIL.Image.fromarray(moved)
+        if detail < 1:
+            small = picture.resize([round(x * detail) for x in picture.size], lanczos)
+            picture = small.resize(picture.size, lanczos)
+        if quality:
+            picture.save(file := io.BytesIO(), "JPEG", quality=quality)
+            picture = PIL.Image.open(file)
+        changed.append(np.asarray(picture))
+    return np.array(changed)
+
+
+def predict_changed(model: keras.Model, rows: pd.DataFrame, images, how: dict):
+    """Predictions of ``images``, those of ``rows``, changed, with flip averaging."""
+    seen = change(images, **how)[..., None].astype("float32") / 255
+    views = [model.predict(x, 64, verbose=0) for x in (seen, seen[:, :, ::-1])]
+    return make_table(rows, views)
+
+
+def tell_worst(steps: dict[str, dict[str, tuple]]) -> str:
+    """Which change costs most in which task, of what ``measure.compare`` gives each."""
+    told = {}
+    for metric in HEADLINE:
+        cost = {name: abs(step[metric][0]) for name, step in steps.items()}
+        told.setdefault(max(cost, key=cost.get), []).append(
+            METRICS[metric].task.lower()
+        )
+    return "; ".join(f"{name} ({', '.join(tasks)})" for name, tasks in told.items())

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-import scipy.optimize
+from scipy.optimize import minimize
 
 from facekit import batches, duplicates, measure, plots, report
 from facekit.labels import ETHNICITIES, GENDERS
@@ -21,11 +21,9 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
     ``views``: predictions by set; ``note``: how they were made.
     """
     history, panels = run.history, {"loss": "Binary cross-entropy", METRIC: "Accuracy"}
-    factor = history["settings"]["loss_weight"]
-    epochs = {
-        key: np.divide(values, factor if key.endswith("loss") else 1)
-        for key, values in history["epochs"].items()
-    }
+    epochs = dict(history["epochs"])
+    for key in ("loss", "val_loss"):
+        epochs[key] = np.divide(epochs[key], history["settings"]["loss_weight"])
     figure = plots.curves({title: history | {"epochs": epochs}}, panels, title)
     figure.set_size_inches(5.6, 2.4)
     figure.axes[-1].get_legend().remove()
@@ -75,10 +73,8 @@ def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
     sets = list(dict.fromkeys(name for parts in views.values() for name in parts))
     figure, axes = plots.panels(2 * len(sets), 2.5, 3.0)
     for name, whole, enlarged in zip(sets, axes[::2], axes[1::2], strict=True):
-        sides = {
-            title: parts[name][["gender", "gender_probability"]].to_numpy().T
-            for title, parts in views.items()
-        }
+        found = {title: parts[name] for title, parts in views.items()}
+        sides = {t: (v["gender"], v["gender_probability"]) for t, v in found.items()}
         plots.roc(whole, sides, name.capitalize())
         lines, told = whole.get_legend_handles_labels()
         names, areas = zip(*(text.split(": ") for text in told), strict=True)
@@ -113,10 +109,8 @@ def show_errors(view: pd.DataFrame) -> None:
     Of groups under 30, only the number of pictures.
     """
     wrong = groups.errors_of(view)["gender"]
-    bands = pd.cut(view["age"], BANDS, right=False)
-    bands = bands.map(
-        lambda band: f"{band.left}–{band.right - 1} years", na_action="ignore"
-    )
+    names = [f"{a}–{b - 1} years" for a, b in zip(BANDS, BANDS[1:], strict=False)]
+    bands = pd.cut(view["age"], BANDS, right=False, labels=names)
     gender = view["gender"].map(dict(enumerate(GENDERS)))
     adults, rows = dict(enumerate(f"{name}, 18–60" for name in ETHNICITIES)), {}
     grown = view["ethnicity"].where(view["age"].between(18, 60)).map(adults)
@@ -129,10 +123,9 @@ def show_errors(view: pd.DataFrame) -> None:
     none = [{"Group": "no labels of ethnicity and age here"}]
     report.show_table(pd.DataFrame([*rows.values()] or none).fillna("–"))
     young = view["age"] < 13
-    told = 100 * young.mean(), 100 * wrong[young].sum() / max(1, wrong.sum())
-    report.say(
-        "Under 13: {:.1f} % of the images, {:.1f} % of the errors.".format(*told)
-    )
+    shares = 100 * young.mean(), 100 * wrong[young].sum() / max(1, wrong.sum())
+    told = "Under 13: {:.1f} % of the images, {:.1f} % of the errors."
+    report.say(told.format(*shares))
 
 
 def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[pd.Series]:
@@ -160,9 +153,8 @@ def explain_gap(worth: list[pd.Series]) -> str:
     start, _, zoomed, shifted, mirrored, framed, adults, aged, end, back = worth
     pairs = [(x, start) for x in (framed, shifted, mirrored, zoomed)] + [(end, back)]
     closed = [measure.mean_interval((x - y).to_numpy()) for x, y in pairs]
-    both, shift, fill, zoom, reframed = (
-        "{:.1f} ({:.1f}–{:.1f})".format(*x) for x in closed
-    )
+    told = ["{:.1f} ({:.1f}–{:.1f})".format(*ends) for ends in closed]
+    both, shift, fill, zoom, reframed = told
     gap = end.mean() - start.mean()
     least, most = sorted(100 * x[0] / gap for x in (closed[0], closed[-1]))
     return (
@@ -194,9 +186,7 @@ def find_framing(home: np.ndarray, away: np.ndarray) -> tuple[list, list]:
         there = Reframed.cut(away, framing, home.shape)
         return np.corrcoef(there.flat, home.flat)[0, 1]
 
-    found = scipy.optimize.minimize(
-        lambda framing: -likeness(framing), (1, 1, -0.05), method="Nelder-Mead"
-    )
+    found = minimize(lambda x: -likeness(x), (1, 1, -0.05), method="Nelder-Mead")
     high, wide, down = back = found.x.round(2).tolist()
     forth = np.round([1 / high, 1 / wide, -down / high], 2).tolist()
     ways = {

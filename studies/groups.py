@@ -8,6 +8,7 @@ import scipy.stats
 
 from facekit.labels import ETHNICITIES, GENDERS
 from facekit.measure import by_group
+from facekit.report import signed
 
 ERRORS = {  # headings of the errors of a picture, by task
     "age": "Age error (years)",
@@ -107,9 +108,8 @@ def unfold(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     age band. Groups of fewer than 30 have no mean, and their count as text.
     """
     people = pd.MultiIndex.from_product([GENDERS, ETHNICITIES])
-    wide, counts = (
-        table[key].unstack().reindex(people, columns=BANDS) for key in ("mean", "n")
-    )
+    counts = table["n"].unstack().reindex(people, columns=BANDS)
+    wide = table["mean"].unstack().reindex(people, columns=BANDS)
     wide = wide.where(counts >= FEWEST).astype(float)
     texts = wide.map("{:.1f}".format)
     texts = texts.where(wide.notna(), counts.fillna(0).map("n = {:.0f}".format))
@@ -143,3 +143,17 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     if len(table):
         table["p"] = scipy.stats.false_discovery_control(table["p"], method="by")
     return table
+
+
+def largest(gaps: pd.DataFrame) -> pd.DataFrame:
+    """The three largest gaps of each task, in words, of those that ``gaps`` gives."""
+    rows = []
+    for task, error in ERRORS.items():
+        own = gaps[gaps["task"] == task].sort_values("gap", ascending=False)
+        for _, gap in own.head(3).iterrows():
+            row = {"Error": error, "Group": phrase(gap["group"])}
+            row |= {"Images": f"{gap['n']:,}", "Mean error": f"{gap['error']:.1f}"}
+            ends = [signed(gap[key], 1) for key in ("gap", "low", "high")]
+            row["Against the rest of its age"] = "{} ({} to {})".format(*ends)
+            rows.append(row | {"Corrected p": f"{gap['p']:.1g}"})
+    return pd.DataFrame(rows or [{"Error": "no certain gap"}])

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from studies import attention
@@ -62,3 +63,24 @@ def test_covering_changes_those_cells_alone():
     assert changed[2, 8:16, :16].all() and changed[3, :8, 8:24].all()
     assert (changed.sum(axis=(1, 2)) == 2 * 64).all()
     assert covered[0, :8, :8] == pytest.approx(before.mean(), abs=1e-6)
+
+
+def test_cells_are_chosen_of_three_kinds():
+    maps = np.random.default_rng(0).random((50, 6, 6))
+    marked, others, another = attention.choose(maps, 7, np.random.default_rng(1))
+    for cells in (marked, others, another):
+        assert cells.shape == (50, 7)
+        assert all(len(set(row)) == 7 for row in cells)
+    flat = maps.reshape(50, 36)
+    for row, own, rest in zip(flat, marked, others, strict=True):
+        assert set(own) == set(np.argsort(row)[-7:]) and not set(own) & set(rest)
+    assert (another[1:] == marked[:-1]).all() and (another[0] == marked[-1]).all()
+
+
+def test_what_hurts_more_is_told():
+    untouched, most = pd.Series(np.zeros(200)), pd.Series(np.full(200, 30.0))
+    less = pd.Series(np.tile([10.0, 20.0], 100))
+    row, surely = attention.tell(untouched, [most, untouched, less])
+    assert row[:4] == ["0.0", "30.0", "0.0", "15.0"] and surely
+    assert row[4] == "+30.0 (+30.0 to +30.0)" and row[5].startswith("+15.0 (+14.")
+    assert not attention.tell(untouched, [less, most, less])[1]

@@ -123,3 +123,18 @@ def test_a_mean_is_told_with_its_interval():
     assert groups.tell({"mean": 5.04, "low": 4.9, "high": 5.16}) == "5.0 (4.9–5.2)"
     row = {"mean": -0.04, "low": -1.26, "high": 1.1}
     assert groups.tell(row) == "0.0 (−1.3 to 1.1)"
+
+
+def test_the_largest_gaps_are_told_by_task():
+    columns = ["group", "task", "n", "error", "gap", "low", "high", "p"]
+    group = "male", "Asian", "0–9"
+    rows = [(group, "age", 40, 9.0, gap, gap - 1, gap + 1, 0.01) for gap in range(5)]
+    table = groups.largest(pd.DataFrame(rows, columns=columns))
+    assert table["Against the rest of its age"].tolist() == [
+        "+4.0 (+3.0 to +5.0)",
+        "+3.0 (+2.0 to +4.0)",
+        "+2.0 (+1.0 to +3.0)",
+    ]
+    assert set(table["Group"]) == {"Asian, male, 0–9"}
+    none = groups.largest(pd.DataFrame([], columns=columns))
+    assert none["Error"].tolist() == ["no certain gap"]
