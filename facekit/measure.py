@@ -153,9 +153,8 @@ def draw_resamples(count: int, seed: int = SEED) -> np.ndarray:
 
 def _with_resamples(predictions, seed=SEED, area=True):
     """Every metric on the whole table (first) and on each resample."""
-    whole = np.ones((1, len(predictions)), "float32")
-    resamples = draw_resamples(len(predictions), seed)
-    return _measure(predictions, np.vstack([whole, resamples]), area)
+    weights = np.insert(draw_resamples(len(predictions), seed), 0, 1, axis=0)
+    return _measure(predictions, weights, area)
 
 
 def _ends(drawn):

@@ -165,9 +165,8 @@ def roc(axis, sides: dict[str, tuple], title: str, colours=None, few=False) -> N
 
 def legend_below(figure, axis, **options) -> None:
     """One legend under the whole figure: that of a panel."""
-    names = axis.get_legend_handles_labels()
     options = {"loc": "outside lower center", "frameon": False} | options
-    figure.legend(*names, **options)
+    figure.legend(*axis.get_legend_handles_labels(), **options)
 
 
 def ages_predicted(axes, tables: dict[str, pd.DataFrame]) -> None:

@@ -69,11 +69,10 @@ def write_layout(
     """
     for split in labels.SPLITS:
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
-    rows = zip(images, table["img_name"], table["split"], strict=True)
-    for image, name, split in rows:
-        if isinstance(split, str):
-            path = folder / "images" / split / name
-            PIL.Image.fromarray(image).save(path, quality=95)
+    for grey, name, part in zip(images, table["img_name"], table["split"], strict=True):
+        if isinstance(part, str):
+            path = folder / "images" / part / name
+            PIL.Image.fromarray(grey).save(path, quality=95)
     columns = [*labels.COLUMNS, *table.columns.intersection(["left_out"])]
     table[columns].to_csv(folder / "age_gender.csv", index=False)
     (folder / "source.json").write_text(json.dumps(source), encoding="utf-8")
@@ -81,7 +80,7 @@ def write_layout(
 
 def _places_below(data_dir):
     """Folders below ``data``, at most three deep, that hold an ``age_gender.csv``."""
-    patterns = [f"{'*/' * depth}age_gender.csv" for depth in (1, 2, 3)]
+    patterns = [f"{'[!.]*/' * depth}age_gender.csv" for depth in (1, 2, 3)]
     found = [path.parent for part in patterns for path in sorted(data_dir.glob(part))]
     return [place for place in found if not _made_from(place)]
 
@@ -118,10 +117,16 @@ def _made_anew(folder):
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
-            yield pathlib.Path(draft) / folder.name
-            if folder.exists():
+            made = pathlib.Path(draft) / folder.name
+            yield made
+            source = _made_from(made)
+            if folder.exists() and _made_from(folder) != source:
                 shutil.rmtree(folder)
-            (pathlib.Path(draft) / folder.name).rename(folder)
+            try:
+                made.rename(folder)
+            except OSError:  # unless another process made the same meanwhile
+                if _made_from(folder) != source:
+                    raise
     except OSError as why:
         raise ValueError(
             f"{folder.parent.name}/{folder.name} cannot be written ({why.strerror}): "

@@ -107,6 +107,5 @@ def open_picture(source: pathlib.Path | np.ndarray) -> Image.Image:
 
     Raises one of ``pictures.UNREADABLE`` if it cannot be read.
     """
-    if isinstance(source, np.ndarray):
-        return Image.fromarray(source).convert("RGB")
-    return read(source).convert("RGB")
+    grey = isinstance(source, np.ndarray)
+    return (Image.fromarray(source) if grey else read(source)).convert("RGB")

@@ -44,8 +44,7 @@ def chance_error(stated: np.ndarray, draws: int = 500) -> float:
 
 def with_temperature(shares: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities ``(n, classes)``, softened by a temperature above 1."""
-    logits = np.log(np.clip(shares.astype("float64"), 1e-12, 1)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    powers = np.clip(shares.astype("float64"), 1e-12, 1) ** (1 / temperature)
     return powers / powers.sum(axis=1, keepdims=True)
 
 

@@ -60,8 +60,7 @@ class Reframed(keras.utils.PyDataset):
         larger = PIL.Image.fromarray(np.pad(pixels, margins, (*fill, "edge")[0]))
         start, side = np.tile([width // 2, height // 2], 2), np.tile([width, height], 2)
         box = tuple(start + side * box)
-        lanczos = PIL.Image.Resampling.LANCZOS
-        return np.asarray(larger.resize(size[::-1], lanczos, box=box))
+        return np.asarray(larger.resize(size[::-1], PIL.Image.Resampling.LANCZOS, box))
 
 
 def change(images, turn=0, zoom=1, down=0, detail=1, quality=None) -> np.ndarray:

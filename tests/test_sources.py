@@ -222,3 +222,37 @@ class TestPixelCsv:
         (folder / "source.json").write_text(json.dumps(made))
         assert sources.find_source("sample", tmp_path).folder == folder
         assert not (folder / "images/train/left_behind.jpg").exists()
+
+
+class TestTwoAtOnce:
+    """Two notebooks that are opened at once make the same folder."""
+
+    @staticmethod
+    def fill(draft, text):
+        draft.mkdir()
+        (draft / "age_gender.csv").write_text(text)
+        (draft / "source.json").write_text(json.dumps({"file": text}))
+
+    def test_the_same_is_kept_once(self, tmp_path):
+        folder = tmp_path / "imported"
+        with sources._made_anew(folder) as late:
+            with sources._made_anew(folder) as early:
+                self.fill(early, "a.csv")
+            before = fingerprint(folder)
+            self.fill(late, "a.csv")
+        assert fingerprint(folder) == before
+        assert [path.name for path in tmp_path.iterdir()] == ["imported"]
+
+    def test_of_different_ones_the_later_stays(self, tmp_path):
+        folder = tmp_path / "imported"
+        with sources._made_anew(folder) as late:
+            with sources._made_anew(folder) as early:
+                self.fill(early, "a.csv")
+            self.fill(late, "b.csv")
+        assert (folder / "age_gender.csv").read_text() == "b.csv"
+
+    def test_what_another_one_has_not_finished_is_no_data(self, tmp_path):
+        with sources._made_anew(tmp_path / "synthetic") as draft:
+            draft.mkdir()
+            (draft / "age_gender.csv").write_text("img_name")
+            assert sources._places_below(tmp_path) == []
