@@ -48,7 +48,7 @@ run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs
 	@echo "Notebook: $(OUT)/$(notdir $(NOTEBOOK))"
 	@$(ACTIVATE) python page.py $(OUT)/$(notdir $(NOTEBOOK))
 
-all: $(VENV)/run.stamp  ## run all notebooks, two at a time (5 to 10 minutes)
+all: $(VENV)/run.stamp  ## run all notebooks, two at a time (5 minutes on the assignment's data, longer on the sample)
 	$(ANNOUNCE)
 	@$(call TWO_AT_A_TIME,$(FIRST))
 	@$(call TWO_AT_A_TIME,$(THEN))
