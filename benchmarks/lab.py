@@ -6,9 +6,10 @@ with those of `OPTIONS`, which proved of no use and stand here alone:
     python benchmarks/lab.py muon '{"optimizer": "Muon", "epochs": 12}'
 
 It starts from `BASE`, where `benchmarks/experiments.md` begins. Lines of it that can no
-longer be repeated, since what they changed is gone: averaged weights, Adam's part of
-`m_lr4wd`, `s_cubic_median`, `s_cubic_deep`, `s_born`, `f_block15`, and section 6 (more
-views). Section 7 is soft sharing: the settings of `notebooks/does_sharing_help.ipynb`.
+longer be repeated, since what they changed is gone: averaged weights of section 1,
+Adam's part of `m_lr4wd`, `s_cubic_median`, `s_cubic_deep`, `s_born`, `f_block15`, and
+section 6 (more views). Section 7 is soft sharing: the settings of
+`notebooks/does_sharing_help.ipynb`.
 
 Only training images and the selection half of validation are used; the assignment's
 data are expected in `data/`. Figures are appended to `model/runs/lab/results.jsonl`.
@@ -149,7 +150,10 @@ class Batches(keras.utils.PyDataset):
 
 
 class AverageWeights(keras.callbacks.Callback):
-    """At the end the model has the mean of its weights, taken every tenth step."""
+    """At the end the model has the mean of its weights, taken every tenth step.
+
+    Steps before a training was cut off are not in it.
+    """
 
     def __init__(self, first):
         super().__init__()
@@ -218,6 +222,8 @@ def main(name, changes, data_dir):
     if options["start"]:
         model.load_weights(ROOT / options["start"])
     own_mean = [AverageWeights(options["average"])] if options["average"] else []
+    if (options["average"] or 0) > (options["stop"] or settings.epochs):
+        raise ValueError("average: no epoch is left of which weights could be averaged")
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.time()
     model.fit(
@@ -239,7 +245,7 @@ def main(name, changes, data_dir):
         path = FOLDER / f"fold{options['fold']}.npz"
         keep_answers(model, data.images[left_out], names, path)
     line = {"name": name, "changes": changes, "parameters": model.count_params()}
-    line |= {"epochs": settings.epochs, "seconds": seconds, **here}
+    line |= {"epochs": options["stop"] or settings.epochs, "seconds": seconds, **here}
     figures = score(model, *validation)
     with open(FOLDER / "results.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line | figures) + "\n")

@@ -12,10 +12,8 @@ import tensorflow as tf
 from facekit.labels import ROOT
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """A duration for people, such as ``"40 s"``, ``"4.1 min"`` or ``"2.3 h"``."""
-    if seconds is None:
-        return "not measured"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

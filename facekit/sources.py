@@ -120,8 +120,9 @@ def _made_anew(folder):
             made = pathlib.Path(draft) / folder.name
             yield made
             source = _made_from(made)
-            if folder.exists() and _made_from(folder) != source:
-                shutil.rmtree(folder)
+            if _made_from(folder) != source:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(made.with_name("former"))
             try:
                 made.rename(folder)
             except OSError:  # unless another process made the same meanwhile

@@ -94,11 +94,11 @@ def predict_changed(model: keras.Model, rows: pd.DataFrame, images, how: dict):
 
 
 def tell_worst(steps: dict[str, dict[str, tuple]]) -> str:
-    """Which change costs most in which task, of what ``measure.compare`` gives each."""
-    told = {}
+    """The two changes that cost most in each task, of ``measure.compare`` of each."""
+    told = []
     for metric in HEADLINE:
-        cost = {name: abs(step[metric][0]) for name, step in steps.items()}
-        told.setdefault(max(cost, key=cost.get), []).append(
-            METRICS[metric].task.lower()
-        )
-    return "; ".join(f"{name} ({', '.join(tasks)})" for name, tasks in told.items())
+        sign = 1 if METRICS[metric].lower_is_better else -1
+        cost = {name: sign * step[metric][0] for name, step in steps.items()}
+        second, first = sorted(cost, key=cost.get)[-2:]
+        told.append(f"{METRICS[metric].task.lower()}: {first}, then {second}")
+    return "; ".join(told)

@@ -77,6 +77,12 @@ def test_the_worst_change_is_named_for_each_task():
     )
     steps = {
         "turned": kept | {"age_mae": (2.0, 1, 3), "gender_accuracy": (-0.1, -1, 0)},
-        "moved": kept | {"ethnicity_accuracy": (-0.2, -1, 0)},
+        "moved": kept | {"age_mae": (-5, -6, -4), "ethnicity_accuracy": (-0.2, -1, 0)},
+        "sharper": kept | {"age_mae": (1, 0, 2), "gender_accuracy": (0.5, 0, 1)},
     }
-    assert framing.tell_worst(steps) == "turned (age, gender); moved (ethnicity)"
+    steps["moved"]["gender_accuracy"] = (0.1, 0, 1)
+    steps["turned"]["ethnicity_accuracy"] = (-0.1, 0, 1)
+    assert framing.tell_worst(steps) == (
+        "age: turned, then sharper; gender: turned, then moved; "
+        "ethnicity: moved, then turned"
+    )

@@ -221,6 +221,12 @@ def test_beyond_a_picture_its_edge_is_repeated():
     assert (framed[:28] == 200).all() and (framed[33:95] == 0).all()
 
 
+def test_beyond_a_picture_it_may_be_mirrored():
+    picture = np.arange(100).repeat(100).reshape(100, 100).astype("uint8")
+    framed = gender.Reframed.cut(picture, (1, 1, 0.3, "reflect"), (100, 100))
+    assert abs(framed[5:25, 50].astype(int) - np.arange(25, 5, -1)).max() <= 1
+
+
 def test_the_framing_is_found_again(monkeypatch):
     said, shown = [], []
     monkeypatch.setattr(gender.report, "say", said.append)
@@ -270,13 +276,18 @@ def test_conditions_give_what_the_improvement_is_worth(monkeypatch):
 
 
 def test_the_gap_is_told_with_what_closes_it():
-    none, all_, half = (pd.Series([100.0] * n + [0.0] * (200 - n)) for n in (0, 80, 40))
-    worth = [none, none, none, all_, all_, half, none, half, all_, half]
+    # test, new, zoomed, shifted, mirrored, both, adults, adults so; foreign, back
+    means = 2, 3, 6, 20, 18, 22, 1, 26, 42, 12
+    worth = [pd.Series([100.0] * 2 * n + [0.0] * (200 - 2 * n)) for n in means]
     told = gender.explain_gap(worth)
-    assert "worth 0.0 points" in told and "a gap of 40.0." in told
-    assert "makes the improvement worth 20.0 (" in told
-    assert "the shift alone 40.0 (" in told and "the zoom alone 0.0 (0.0–0.0)" in told
-    assert "explains between 50 and 50 % of the gap" in told
+    assert "worth 2.0 points" in told and "42.0 on the foreign ones" in told
+    assert "a gap of 40.0." in told
+    assert "makes the improvement worth 20.0 (" in told and "worth 30.0 (" in told
+    assert "the shift alone 18.0 (" in told and "mirrored edges 16.0 (" in told
+    assert "the zoom alone 4.0 (" in told
+    assert "explains between 50 and 75 % of the gap" in told
+    assert "adults the improvement is worth 1.0 points, among all 2.0" in told
+    assert "framed as foreign, 26.0 and 22.0." in told
 
 
 def test_copies_in_another_frame_are_counted():

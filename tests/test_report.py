@@ -126,7 +126,6 @@ class TestNumbers:
     @pytest.mark.parametrize(
         ("seconds", "text"),
         [
-            (None, "not measured"),
             (0.2, "0 s"),
             (89, "89 s"),
             (90, "1.5 min"),

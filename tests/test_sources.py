@@ -251,6 +251,16 @@ class TestTwoAtOnce:
             self.fill(late, "b.csv")
         assert (folder / "age_gender.csv").read_text() == "b.csv"
 
+    def test_both_replace_an_older_one(self, tmp_path):
+        folder = tmp_path / "imported"
+        self.fill(folder, "older.csv")
+        with sources._made_anew(folder) as late:
+            with sources._made_anew(folder) as early:
+                self.fill(early, "a.csv")
+            self.fill(late, "a.csv")
+        assert (folder / "age_gender.csv").read_text() == "a.csv"
+        assert [path.name for path in tmp_path.iterdir()] == ["imported"]
+
     def test_what_another_one_has_not_finished_is_no_data(self, tmp_path):
         with sources._made_anew(tmp_path / "synthetic") as draft:
             draft.mkdir()
