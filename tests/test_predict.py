@@ -404,6 +404,19 @@ class TestShippedModels:
         assert len(rows_of(printed)) == 8
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_outputs_may_be_a_list_or_one(tmp_path, several):
+    image = keras.Input((48, 48, 1))
+    x = keras.layers.Flatten()(image)
+    age = keras.layers.Dense(1, name="age")(x)
+    gender = keras.layers.Dense(1, "sigmoid", name="gender")(x)
+    path = tmp_path / "own.keras"
+    keras.Model(image, [age, gender] if several else gender).save(path)
+    own = predictor.Predictor(path)
+    (row,) = own.answer([PIL.Image.new("L", (48, 48), 90)])
+    assert 0 <= row["female"] <= 1 and ("age" in row) == several
+
+
 def save_odd(path, kind):
     """Save a network that ``predict.py`` cannot use."""
     image = keras.Input((48, 48, 1), name="image")
