@@ -221,15 +221,16 @@ def main(name, changes, data_dir):
     notebook.compile_model(model, settings, len(delivered))
     if options["start"]:
         model.load_weights(ROOT / options["start"])
+    epochs = options["stop"] or settings.epochs
     own_mean = [AverageWeights(options["average"])] if options["average"] else []
-    if (options["average"] or 0) > (options["stop"] or settings.epochs):
+    if (options["average"] or 0) > epochs:
         raise ValueError("average: no epoch is left of which weights could be averaged")
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.time()
     model.fit(
         delivered,
         validation_data=Batches(notebook, *validation, settings, options, False),
-        epochs=options["stop"] or settings.epochs,
+        epochs=epochs,
         verbose=2,
         callbacks=[
             *own_mean,
@@ -245,7 +246,7 @@ def main(name, changes, data_dir):
         path = FOLDER / f"fold{options['fold']}.npz"
         keep_answers(model, data.images[left_out], names, path)
     line = {"name": name, "changes": changes, "parameters": model.count_params()}
-    line |= {"epochs": options["stop"] or settings.epochs, "seconds": seconds, **here}
+    line |= {"epochs": epochs, "seconds": seconds, **here}
     figures = score(model, *validation)
     with open(FOLDER / "results.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line | figures) + "\n")
