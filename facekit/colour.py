@@ -130,11 +130,6 @@ def read_class_folders(folder: pathlib.Path, split: str) -> Dataset:
     return found
 
 
-def halves(rows: pd.DataFrame) -> pd.Series:
-    """Half of validation that each row belongs to, the same in all notebooks."""
-    return labels.validation_half(rows["main_name"])
-
-
 def count_genders(sets: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Count the gender labels of each set of rows."""
     table = []

@@ -62,14 +62,27 @@ def average(tables: list[pd.DataFrame]) -> dict:
     for metric in measured[0]:
         drawn = np.mean([part[metric] for part in measured], axis=0)
         result[metric] = float(drawn[0])
-        result[f"{metric}_ci95"] = _ends(drawn)
+        result[f"{metric}_ci95"] = ends(drawn)
     return result
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean of ``(n,)`` numbers and the ends of its 95 % bootstrap interval."""
-    means = draw_resamples(len(values)) @ np.asarray(values, "float32") / len(values)
-    return float(np.mean(values)), *map(float, np.percentile(means, [2.5, 97.5]))
+    return float(np.mean(values)), *ends(draw_means(values))
+
+
+def draw_means(values: np.ndarray) -> np.ndarray:
+    """Mean of ``(n,)`` numbers (first) and of each of their resamples, ``(1001,)``."""
+    drawn = draw_resamples(len(values)) @ np.asarray(values, "float32") / len(values)
+    return np.insert(drawn, 0, np.mean(values))
+
+
+def ends(drawn: np.ndarray) -> list[float]:
+    """Ends of the 95 % interval of what was measured on all (first) and on resamples,
+    those left out that do not have it.
+    """
+    there = drawn[1:][np.isfinite(drawn[1:])]
+    return np.percentile(there, [2.5, 97.5]).tolist() if len(there) else [np.nan] * 2
 
 
 def by_group(values: pd.Series, groups) -> pd.DataFrame:
@@ -157,12 +170,6 @@ def _with_resamples(predictions, seed=SEED, area=True):
     return _measure(predictions, weights, area)
 
 
-def _ends(drawn):
-    """Ends of the 95 % interval, over the resamples that have what is measured."""
-    there = drawn[1:][np.isfinite(drawn[1:])]
-    return np.percentile(there, [2.5, 97.5]).tolist() if len(there) else [np.nan] * 2
-
-
 def _subtract(first, second, second_seed):
     """Difference of two lists of tables, averaged within each list."""
     before = [_with_resamples(table, area=False) for table in first]
@@ -172,7 +179,7 @@ def _subtract(first, second, second_seed):
         if all(metric in part for part in before + after):
             means = [np.mean([p[metric] for p in side], 0) for side in (before, after)]
             change = means[1] - means[0]
-            result[metric] = float(change[0]), *_ends(change)
+            result[metric] = float(change[0]), *ends(change)
     return result
 
 

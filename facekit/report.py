@@ -121,6 +121,16 @@ def signed(value: float, digits: int = 2) -> str:
     return text if float(f"{value:.{digits}f}") else text[1:]
 
 
+def with_interval(numbers, digits: int = 1, signs: bool = False, unit="") -> str:
+    """A mean and the ends of its interval: ``"5.0 (4.9–5.2)"``, or with their signs:
+    ``"+0.3 (−0.1 to +0.7)"``. The unit stands last.
+    """
+    ends = [round(number, digits) + 0.0 for number in numbers]
+    told = [signed(end, digits) for end in ends]
+    mean, low, high = told if signs else [text.lstrip("+") for text in told]
+    return f"{mean} ({low}{' to ' if signs or ends[1] < 0 else '–'}{high}{unit})"
+
+
 def verdict(metric: str, change: tuple[float, float, float]) -> str:
     """``"better"``, ``"worse"``, or ``"no difference found"`` if the interval has 0."""
     value, low, high = change
@@ -138,8 +148,7 @@ def describe_change(metric: str, change: tuple[float, float, float]) -> str:
     while digits < 4 and any(end and not round(end, digits) for end in ends):
         digits += 1  # +0.00 beside a verdict would contradict it
     if found == "no difference found":
-        middle, low, high = (signed(end, digits) for end in ends)
-        return f"{found}: {middle} ({low} to {high}{unit})"
+        return f"{found}: {with_interval(ends, digits, True, unit)}"
     ends[1:] = sorted(ends[1:], key=abs)
     value, low, high = (f"{abs(end):.{digits}f}" for end in ends)
     return f"{found} by {value}{unit} ({low} to {high})"

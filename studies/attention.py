@@ -6,7 +6,7 @@ import pandas as pd
 import tensorflow as tf
 
 from facekit.measure import mean_interval
-from facekit.report import signed
+from facekit.report import with_interval
 
 LAYER = "shared_conv4_2"  # the main network's last convolution: 6×6 places
 CELLS = 6  # of a map, both ways
@@ -61,7 +61,7 @@ def tell(untouched: pd.Series, hurt: list[pd.Series]) -> tuple[list[str], bool]:
     row = [f"{errors.mean():.1f}" for errors in (untouched, *hurt)]
     for control in hurt[1:]:
         ends = mean_interval((hurt[0] - control).to_numpy())
-        row.append("{} ({} to {})".format(*(signed(end, 1) for end in ends)))
+        row.append(with_interval(ends, signs=True))
     return row, ends[1] > 0
 
 

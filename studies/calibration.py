@@ -6,6 +6,7 @@ import scipy.optimize
 
 from facekit.labels import ETHNICITIES
 from facekit.measure import SEED, mean_interval
+from facekit.report import with_interval
 
 
 def shares_of(view: pd.DataFrame, task: str) -> tuple[np.ndarray, np.ndarray]:
@@ -60,10 +61,9 @@ def fit_temperature(shares: np.ndarray, classes: np.ndarray) -> float:
 
 def judge(stated: np.ndarray, right: np.ndarray) -> dict[str, str]:
     """By how much what is stated is above what is right, and the calibration error."""
-    ends = [round(end, 1) + 0.0 for end in mean_interval(100 * (stated - right))]
-    over = "{:+.1f} ({:+.1f} to {:+.1f})".format(*ends)
+    over = mean_interval(100 * (stated - right))
     return {
-        "Stated − right (points)": over.replace("-", "−"),
+        "Stated − right (points)": with_interval(over, signs=True),
         "Calibration error (%)": f"{100 * expected_error(stated, right):.1f}",
         "By chance up to (%)": f"{100 * chance_error(stated):.1f}",
     }

@@ -1,17 +1,15 @@
-"""Gender recognition: networks shown, trials compared, faces framed anew."""
+"""Gender recognition: networks shown, trials compared, a difference explained."""
 
+import keras
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
 
-from facekit import batches, duplicates, measure, plots, report
+from facekit import measure, plots, report
 from facekit.labels import ETHNICITIES, GENDERS
 from facekit.runs import Run
 from studies import groups
-from studies.framing import Reframed
 
 METRIC = "gender_accuracy"
-UNCHANGED = (1, 1, 0)  # the framing that a picture has
 BANDS = (0, 3, 13, 18, 40, 61, 117)  # years, of the errors by age
 
 
@@ -65,6 +63,17 @@ def show_measures(views: dict[str, pd.DataFrame]) -> None:
     report.show_table(table)
 
 
+def show_gains(views: dict[str, dict[str, pd.DataFrame]], title: str) -> None:
+    """Show by how much a network is better than each of the others on each set."""
+    gains = {
+        f"{other}, {name}": measure.compare(part, views[title][name])
+        for other, parts in views.items()
+        for name, part in parts.items()
+        if other != title
+    }
+    report.show_table(report.changes_table(gains, f"Accuracy: {title} against"))
+
+
 def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
     """Show ROC curves of all networks (the keys) on each set, whole and enlarged.
 
@@ -90,17 +99,71 @@ def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
     report.say(f"**Answer.** Highest accuracy, {'; '.join(told)}.")
 
 
-def compare_trials(views: dict[str, pd.DataFrame], changed: dict[str, str]):
-    """A table of each trial's accuracy, and of its change to what it started from."""
+def show_trials(views: dict[str, list[pd.DataFrame]], steps: dict, runs: dict) -> None:
+    """Show what each trial changes, what that brings, and how well it learned its own
+    pictures. By trial: predictions and runs of its seeds, and its step.
+    """
+    table = compare_trials(views, steps)
+    settings = [report.format_settings(steps[title][1]) for title in table["Trial"]]
+    table.insert(2, "Settings", settings)
+    pasts = [[run.history["epochs"] for run in runs[title]] for title in table["Trial"]]
+    last = [np.mean([past[METRIC][-1] for past in seeds]) for seeds in pasts]
+    table["Training, last epoch (%)"] = [f"{100 * share:.1f}" for share in last]
+    report.show_table(table)
+
+
+def compare_trials(views: dict[str, list[pd.DataFrame]], steps: dict) -> pd.DataFrame:
+    """Each trial's accuracy and cross-entropy, means of its seeds, and their changes to
+    what it started from (the first of its step); bold where the interval excludes 0.
+    """
     rows = []
-    for title, view in views.items():
-        row = {"Trial": title, "Starts from": changed[title]}
-        row["Accuracy (%)"] = report.format_metric(METRIC, measure.evaluate(view))
-        if changed[title] in views:
-            step = measure.compare(views[changed[title]], view)[METRIC]
-            row["Change"] = report.describe_change(METRIC, step)
+    for title, seeds in views.items():
+        of, _ = steps[title]
+        row = {"Trial": title, "Starts from": of}
+        row["Accuracy (%)"] = report.format_metric(METRIC, measure.average(seeds))
+        losses = cross_entropy(seeds)
+        row["Cross-entropy"] = f"{losses.mean():.3f}"
+        if start := views.get(of):
+            pairs = [(start, seeds), *zip(start, seeds, strict=True)]
+            step, *each = (measure.compare(*pair)[METRIC] for pair in pairs)
+            row["Change (points)"] = _bold(100 * np.array(step), 2)
+            row["By seed"] = ", ".join(report.signed(100 * x[0], 1) for x in each)
+            gain = measure.mean_interval(losses - cross_entropy(start))
+            row["Change of cross-entropy"] = _bold(gain, 3)
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
+
+
+def show_abroad(abroad: dict, framed: dict, steps: dict) -> None:
+    """Show trials on foreign pictures, and on known ones framed like them."""
+    keep = ["Accuracy (%)", "Change (points)", "By seed"]
+    tables = [compare_trials(views, steps) for views in (abroad, framed)]
+    told = tables[1][keep[:2]].add_prefix("Framed: ")
+    report.show_table(tables[0][["Trial", *keep]].join(told))
+
+
+def cross_entropy(seeds: list[pd.DataFrame]) -> np.ndarray:
+    """Binary cross-entropy of each picture, mean of several predictions: ``(n,)``."""
+    pairs = [x[["gender", "gender_probability"]].to_numpy("float32") for x in seeds]
+    losses = [keras.losses.binary_crossentropy(x[:, :1], x[:, 1:]) for x in pairs]
+    return np.mean(losses, axis=0)
+
+
+def tell_sensitivity(views: dict[str, dict[str, pd.DataFrame]], rows) -> str:
+    """Sensitivity and specificity of networks (the keys) on each set but validation, at
+    the threshold with 90 % specificity on validation's ``rows``, in words.
+    """
+    told = []
+    for title, parts in views.items():
+        known, *others = parts.items()
+        male = known[1].loc[rows].query("gender == 0")
+        bar = male["gender_probability"].quantile(0.9)
+        for name, view in others:
+            above = (view["gender_probability"] > bar).groupby(view["gender"]).mean()
+            ends = 100 * above[1], 100 - 100 * above[0]
+            told.append(f"{title}, {name}: " + "{:.1f} ({:.1f})".format(*ends))
+    start = "At the threshold with 90 % specificity on the selection half, sensitivity "
+    return f"{start}(specificity) in %: {'; '.join(told) or 'no test set'}."
 
 
 def show_errors(view: pd.DataFrame) -> None:
@@ -128,108 +191,60 @@ def show_errors(view: pd.DataFrame) -> None:
     report.say(told.format(*shares))
 
 
-def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[pd.Series]:
+def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[pd.DataFrame]:
     """Show each network's accuracy under each condition, and what the improvement is
-    worth there; given back are its points for each picture, by condition.
+    worth there; given back is what is right (100 or 0): pictures by networks.
     """
-    rows, worth = [], []
+    rows, found = [], []
     for name, views in seen.items():
-        right = {t: 100 - groups.errors_of(v)["gender"] for t, v in views.items()}
-        worth.append(right["Improved network"] - right["Baseline"])
-        told = {t: measure.mean_interval(x.to_numpy()) for t, x in right.items()}
-        row = {t: "{:.1f} ({:.1f}–{:.1f})".format(*ends) for t, ends in told.items()}
-        step = measure.mean_interval(worth[-1].to_numpy() / 100)
-        row["Improved against baseline"] = report.describe_change(METRIC, step)
-        rows.append({"Accuracy (%)": name} | row)
+        errors = {t: groups.errors_of(view)["gender"] for t, view in views.items()}
+        right = 100 - pd.DataFrame(errors)
+        told = right.apply(lambda x: report.with_interval(measure.mean_interval(x)))
+        step = measure.mean_interval(_worth(right) / 100)
+        told["Improved against baseline"] = report.describe_change(METRIC, step)
+        rows.append({"Accuracy (%)": name} | told.to_dict())
+        found.append(right)
     report.show_table(pd.DataFrame(rows))
-    return worth
+    return found
 
 
-def explain_gap(worth: list[pd.Series]) -> str:
+def explain_gap(right: list[pd.DataFrame]) -> str:
     """How much of what the improvement is worth abroad is framing, and age, in words.
 
-    ``worth``: as ``show_conditions`` gives it for the notebook's conditions.
+    ``right``: as ``show_conditions`` gives it for the notebook's conditions.
     """
-    start, _, zoomed, shifted, mirrored, framed, adults, aged, end, back = worth
-    pairs = [(x, start) for x in (framed, shifted, mirrored, zoomed)] + [(end, back)]
-    closed = [measure.mean_interval((x - y).to_numpy()) for x, y in pairs]
-    told = ["{:.1f} ({:.1f}–{:.1f})".format(*ends) for ends in closed]
-    both, shift, fill, zoom, reframed = told
-    gap = end.mean() - start.mean()
-    least, most = sorted(100 * x[0] / gap for x in (closed[0], closed[-1]))
+    means = [measure.draw_means(_worth(part)) for part in right]
+    start, _, zoomed, shifted, mirrored, framed, adults, aged, end, back, _ = means
+    gains = [x - start for x in (framed, shifted, mirrored, zoomed)] + [end - back]
+    both, shift, fill, zoom, reframed = (_interval(gain) for gain in gains)
+    gap = end - start
+    least, most = (_interval(100 * gain / gap, 0) for gain in (gains[-1], gains[0]))
+    rest = right[6]["Baseline"].mean() - right[9]["Baseline"].mean()
     return (
-        f"**Answer.** The improvement is worth {start.mean():.1f} points on UTKFace's "
-        f"test pictures and {end.mean():.1f} on the foreign ones: a gap of {gap:.1f}. "
+        f"**Answer.** The improvement is worth {start[0]:.1f} points on UTKFace's test "
+        f"pictures and {end[0]:.1f} on the foreign ones: a gap of {gap[0]:.1f}. "
         f"UTKFace framed as the foreign set makes the improvement worth {both} points "
         f"more (the shift alone {shift}, with mirrored edges {fill}; the zoom alone "
         f"{zoom}). The foreign set framed as UTKFace makes it worth {reframed} less. "
-        f"So framing explains between {least:.0f} and {most:.0f} % of the gap. Age: "
-        f"among UTKFace's adults the improvement is worth {adults.mean():.1f} points, "
-        f"among all {start.mean():.1f}; framed as foreign, {aged.mean():.1f} and "
-        f"{framed.mean():.1f}."
+        f"So framing explains between {least} and {most} % of the gap. What it "
+        "leaves: framed as UTKFace, foreign pictures still cost the baseline "
+        f"{rest:.1f} points more than UTKFace's adults do. Age: among UTKFace's adults "
+        f"the improvement is worth {adults[0]:.1f} points, among all {start[0]:.1f}; "
+        f"framed as foreign, {aged[0]:.1f} and {framed[0]:.1f}."
     )
 
 
-def mean_face(rows: pd.DataFrame, folder) -> np.ndarray:
-    """Mean grey levels of pictures at ``(100, 100)``."""
-    flow = batches.flow(rows, folder, (100, 100, 1), batch_size=len(rows))
-    return 255 * flow[0][0].mean(axis=(0, 3))
+def _worth(right):
+    """By how many points the improved network is better, picture by picture."""
+    return right["Improved network"] - right["Baseline"]
 
 
-def find_framing(home: np.ndarray, away: np.ndarray) -> tuple[list, list]:
-    """The framing that makes the face ``away`` most like ``home``, and its inverse.
-
-    As ``Reframed`` takes it. Both are shown, as they are and in the other's frame.
-    """
-
-    def likeness(framing):
-        there = Reframed.cut(away, framing, home.shape)
-        return np.corrcoef(there.flat, home.flat)[0, 1]
-
-    found = minimize(lambda x: -likeness(x), (1, 1, -0.05), method="Nelder-Mead")
-    high, wide, down = back = found.x.round(2).tolist()
-    forth = np.round([1 / high, 1 / wide, -down / high], 2).tolist()
-    ways = {
-        "UTKFace": (home, UNCHANGED),
-        "framed as foreign": (home, forth),
-        "foreign": (away, UNCHANGED),
-        "framed as UTKFace": (away, back),
-    }
-    faces = [Reframed.cut(face, way, home.shape) for face, way in ways.values()]
-    faces = [127 + 50 * (face - face.mean()) / face.std() for face in faces]
-    title = "Mean faces of the two sets, of equal contrast"
-    figure = plots.faces(faces, [*ways], title, columns=4)
-    figure.set_size_inches(5.6, 2)
-    report.show_figure(figure, "Mean faces of both sets, each in both frames")
-    report.say(
-        f"Foreign faces are {forth[0]:.2f} times as high and {forth[1]:.2f} times as "
-        f"wide, and lie {100 * forth[2]:.0f} % of the height lower. The mean faces "
-        f"correlate by {likeness(UNCHANGED):.2f}, in UTKFace's frame by "
-        f"{likeness(back):.2f}."
-    )
-    return back, forth
+def _interval(drawn, digits=1):
+    """A mean (first) with the interval of its resamples, in words."""
+    return report.with_interval((drawn[0], *measure.ends(drawn)), digits)
 
 
-def count_overlap(home: np.ndarray, away: np.ndarray, back, forth) -> str:
-    """How many pictures ``away`` show nearly what one at ``home`` shows, in words.
-
-    Grey levels ``(n, 25, 25)``; ``back`` and ``forth`` as ``find_framing`` gives them.
-    Pictures of home, framed there and back, tell how like copies are.
-    """
-    known, middle = duplicates.standardise(home[:, 5:20, 5:20]), slice(5, 20)
-
-    def likeness(images, *framings):
-        for way in framings:
-            images = np.array([Reframed.cut(x, way, x.shape) for x in images])
-        there = duplicates.standardise(images[:, middle, middle])
-        return (there @ known.T).max(axis=1)
-
-    found, copies = likeness(away, back), likeness(home[::20], forth, back)
-    bar = np.quantile(copies, 0.05)
-    return (
-        f"{(found >= bar).sum():,} of {len(away):,} foreign pictures look like a copy "
-        f"of one of UTKFace's: the most similar pair correlates by {found.max():.3f} "
-        f"(middle of the face). Of UTKFace's own pictures, framed as foreign and back, "
-        f"95 % correlate by {bar:.3f} or more. "
-        "A copy framed quite differently would escape."
-    )
+def _bold(numbers, digits):
+    """A change with its interval, bold where that excludes 0."""
+    told = report.with_interval(numbers, digits, signs=True)
+    return f"**{told}**" if min(numbers[1:]) > 0 or max(numbers[1:]) < 0 else told

@@ -8,7 +8,7 @@ import scipy.stats
 
 from facekit.labels import ETHNICITIES, GENDERS
 from facekit.measure import by_group
-from facekit.report import signed
+from facekit.report import with_interval
 
 ERRORS = {  # headings of the errors of a picture, by task
     "age": "Age error (years)",
@@ -57,11 +57,9 @@ def means(errors: pd.DataFrame, groups: pd.DataFrame) -> dict[str, pd.DataFrame]
     return {task: by_group(errors[task], keys) for task in errors}
 
 
-def tell(row, digits: int = 1) -> str:
+def tell(row) -> str:
     """A row of ``by_group`` in words, such as ``"5.0 (4.9–5.2)"``."""
-    ends = [round(row[key], digits) + 0.0 for key in ("mean", "low", "high")]
-    mean, low, high = (f"{end:.{digits}f}".replace("-", "−") for end in ends)
-    return f"{mean} ({low}{'–' if ends[1] >= 0 else ' to '}{high})"
+    return with_interval([row[key] for key in ("mean", "low", "high")])
 
 
 def by_label(columns: dict[str, pd.Series], groups: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +151,7 @@ def largest(gaps: pd.DataFrame) -> pd.DataFrame:
         for _, gap in own.head(3).iterrows():
             row = {"Error": error, "Group": phrase(gap["group"])}
             row |= {"Images": f"{gap['n']:,}", "Mean error": f"{gap['error']:.1f}"}
-            ends = [signed(gap[key], 1) for key in ("gap", "low", "high")]
-            row["Against the rest of its age"] = "{} ({} to {})".format(*ends)
+            ends = with_interval(gap[["gap", "low", "high"]], signs=True)
+            row["Against the rest of its age"] = ends
             rows.append(row | {"Corrected p": f"{gap['p']:.1g}"})
     return pd.DataFrame(rows or [{"Error": "no certain gap"}])
