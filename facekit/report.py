@@ -121,14 +121,14 @@ def signed(value: float, digits: int = 2) -> str:
     return text if float(f"{value:.{digits}f}") else text[1:]
 
 
-def with_interval(numbers, digits: int = 1, signs: bool = False, unit="") -> str:
+def with_interval(numbers, digits: int = 1, signs: bool = False) -> str:
     """A mean and the ends of its interval: ``"5.0 (4.9–5.2)"``, or with their signs:
-    ``"+0.3 (−0.1 to +0.7)"``. The unit stands last.
+    ``"+0.3 (−0.1 to +0.7)"``.
     """
     ends = [round(number, digits) + 0.0 for number in numbers]
     told = [signed(end, digits) for end in ends]
     mean, low, high = told if signs else [text.lstrip("+") for text in told]
-    return f"{mean} ({low}{' to ' if signs or ends[1] < 0 else '–'}{high}{unit})"
+    return f"{mean} ({low}{' to ' if signs or ends[1] < 0 else '–'}{high})"
 
 
 def verdict(metric: str, change: tuple[float, float, float]) -> str:
@@ -140,18 +140,23 @@ def verdict(metric: str, change: tuple[float, float, float]) -> str:
 
 
 def describe_change(metric: str, change: tuple[float, float, float]) -> str:
-    """A difference with interval, such as ``"better by 0.84 years (0.62 to 1.06)"``."""
+    """A difference with interval, such as ``"better by 0.84 years (0.62 to 1.06)"``, or
+    ``"no difference found: 0.10 years better (0.32 better to 0.11 worse)"``.
+    """
     told, found = METRICS[metric], verdict(metric, change)
     unit = {"%": " points", "": ""}.get(told.unit, f" {told.unit}")
     ends = [told.factor * end for end in change]
     digits = 2
     while digits < 4 and any(end and not round(end, digits) for end in ends):
-        digits += 1  # +0.00 beside a verdict would contradict it
-    if found == "no difference found":
-        return f"{found}: {with_interval(ends, digits, True, unit)}"
-    ends[1:] = sorted(ends[1:], key=abs)
+        digits += 1  # 0.00 beside a verdict would contradict it
+    if found != "no difference found":
+        ends[1:] = sorted(ends[1:], key=abs)
     value, low, high = (f"{abs(end):.{digits}f}" for end in ends)
-    return f"{found} by {value}{unit} ({low} to {high})"
+    if found != "no difference found":
+        return f"{found} by {value}{unit} ({low} to {high})"
+    better = [end * (-1 if told.lower_is_better else 1) for end in ends]
+    now, least, most = (" better" * (x > 0) + " worse" * (x < 0) for x in better)
+    return f"{found}: {value}{unit}{now} ({low}{least} to {high}{most})"
 
 
 def describe_changes(changes: dict[str, tuple]) -> str:

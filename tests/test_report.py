@@ -32,6 +32,14 @@ def shown(monkeypatch):
 
 
 class TestNumbers:
+    def test_a_mean_with_its_interval(self):
+        assert report.with_interval((5.04, 4.9, 5.16)) == "5.0 (4.9–5.2)"
+        assert report.with_interval((-0.04, -1.26, 1.1)) == "0.0 (−1.3 to 1.1)"
+        assert report.with_interval((0.3, -0.1, 0.7), signs=True) == (
+            "+0.3 (−0.1 to +0.7)"
+        )
+        assert report.with_interval((53.2, 44.1, 62.4), 0) == "53 (44–62)"
+
     @pytest.mark.parametrize(
         ("metric", "value", "interval", "text", "unit"),
         [
@@ -70,23 +78,23 @@ class TestNumbers:
             (
                 "age_mae",
                 (0.2, -0.31, 0.62),
-                "no difference found: +0.20 (−0.31 to +0.62 years)",
+                "no difference found: 0.20 years worse (0.31 better to 0.62 worse)",
             ),
             (
                 "gender_accuracy",
                 (-0.001, -0.003, 0.001),
-                "no difference found: −0.10 (−0.30 to +0.10 points)",
+                "no difference found: 0.10 points worse (0.30 worse to 0.10 better)",
             ),
-            ("age_mae", (0, 0, 0), "no difference found: 0.00 (0.00 to 0.00 years)"),
+            ("age_mae", (0, 0, 0), "no difference found: 0.00 years (0.00 to 0.00)"),
             (
                 "age_mae",
                 (0.1, 0, 1),
-                "no difference found: +0.10 (0.00 to +1.00 years)",
+                "no difference found: 0.10 years worse (0.00 to 1.00 worse)",
             ),
             (
                 "gender_auc",
                 (0.01, -0.01, 0.03),
-                "no difference found: +0.01 (−0.01 to +0.03)",
+                "no difference found: 0.01 better (0.01 worse to 0.03 better)",
             ),
             ("gender_auc", (-0.03, -0.04, -0.02), "worse by 0.03 (0.02 to 0.04)"),
             # As many digits as it takes: 0.00 beside a verdict would contradict it.
@@ -116,7 +124,7 @@ class TestNumbers:
         text = report.describe_changes(changes)
         assert text == (
             "age: better by 0.50 years (0.40 to 0.60); "
-            "gender: no difference found: 0.00 (−0.10 to +0.20 points)"
+            "gender: no difference found: 0.00 points (0.10 worse to 0.20 better)"
         )
         table = report.changes_table({"a → b": changes, "b → c": changes})
         assert list(table) == ["Step", "Age", "Gender"]
