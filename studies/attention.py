@@ -45,13 +45,16 @@ def cover(pictures: np.ndarray, cells: np.ndarray) -> np.ndarray:
     return np.where(hidden, pictures.mean(dtype="float32"), pictures)
 
 
-def choose(maps: np.ndarray, count: int, random: np.random.Generator) -> tuple:
+def choose(maps: np.ndarray, groups, count: int, random: np.random.Generator) -> tuple:
     """Cells ``(n, count)``: those that a picture's map marks most, others, by chance,
-    and those that another picture's map marks.
+    and those that the map of another picture of its group ``(n,)`` marks.
     """
     order = maps.reshape(len(maps), -1).argsort(axis=1)[:, ::-1]
     marked, rest = order[:, :count], order[:, count:]
-    return marked, random.permuted(rest, axis=1)[:, :count], np.roll(marked, 1, axis=0)
+    another, codes = np.arange(len(maps)), np.unique(groups, return_inverse=True)[1]
+    for code in range(codes.max() + 1):
+        another[codes == code] = np.roll(np.flatnonzero(codes == code), 1)
+    return marked, random.permuted(rest, axis=1)[:, :count], marked[another]
 
 
 def tell(untouched: pd.Series, hurt: list[pd.Series]) -> tuple[list[str], bool]:

@@ -118,9 +118,10 @@ def unfold(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """Each group of at least 30 against the rest of its age band, in each task.
 
-    ``gap`` of the mean errors with ``low``, ``high`` (Welch, 95 %), and ``p``: Welch's
-    test for years, Fisher's exact one for labels, corrected for the number of
-    comparisons (false discovery rate, Benjamini & Yekutieli 2001).
+    ``gap`` of the mean errors with its 95 % interval ``low``, ``high``, and ``p``: by
+    Welch's test for years; for labels by Newcombe (1998, method 10) and Fisher's exact
+    test. ``p`` is corrected for the number of comparisons (false discovery rate,
+    Benjamini & Yekutieli 2001).
     """
     rows = []
     for group, here in groups.groupby([*groups], observed=True).groups.items():
@@ -134,6 +135,7 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
             if task != "age":
                 missed = [[(x > 0).sum(), (x == 0).sum()] for x in (inside, outside)]
                 p = scipy.stats.fisher_exact(missed).pvalue
+                ends = _newcombe(*(by_group(x, x * 0 + 1) for x in (inside, outside)))
             gap = inside.mean() - outside.mean()
             rows.append((group, task, len(here), inside.mean(), gap, *ends, p))
     columns = ["group", "task", "n", "error", "gap", "low", "high", "p"]
@@ -143,15 +145,22 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _newcombe(first, second):
+    """Ends of the interval of a difference of two shares, from their Wilson's."""
+    spans = [x.iloc[0][["mean", "low", "high"]].astype(float) for x in (first, second)]
+    (p, low, high), (q, least, most) = spans
+    return p - q - np.hypot(p - low, most - q), p - q + np.hypot(high - p, q - least)
+
+
 def largest(gaps: pd.DataFrame) -> pd.DataFrame:
-    """The three largest gaps of each task, in words, of those that ``gaps`` gives."""
+    """The three largest gaps of each task, of either sign, of what ``gaps`` gives."""
     rows = []
     for task, error in ERRORS.items():
-        own = gaps[gaps["task"] == task].sort_values("gap", ascending=False)
+        own = gaps[gaps["task"] == task].sort_values("gap", key=abs, ascending=False)
         for _, gap in own.head(3).iterrows():
             row = {"Error": error, "Group": phrase(gap["group"])}
             row |= {"Images": f"{gap['n']:,}", "Mean error": f"{gap['error']:.1f}"}
             ends = with_interval(gap[["gap", "low", "high"]], signs=True)
             row["Against the rest of its age"] = ends
-            rows.append(row | {"Corrected p": f"{gap['p']:.1g}"})
+            rows.append(row | {"Corrected p": f"{gap['p']:.2g}"})
     return pd.DataFrame(rows or [{"Error": "no certain gap"}])

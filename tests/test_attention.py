@@ -67,14 +67,15 @@ def test_covering_changes_those_cells_alone():
 
 def test_cells_are_chosen_of_three_kinds():
     maps = np.random.default_rng(0).random((50, 6, 6))
-    marked, others, another = attention.choose(maps, 7, np.random.default_rng(1))
+    kinds, random = np.tile(["a", "b"], 25), np.random.default_rng(1)
+    marked, others, another = attention.choose(maps, kinds, 7, random)
     for cells in (marked, others, another):
         assert cells.shape == (50, 7)
         assert all(len(set(row)) == 7 for row in cells)
     flat = maps.reshape(50, 36)
     for row, own, rest in zip(flat, marked, others, strict=True):
         assert set(own) == set(np.argsort(row)[-7:]) and not set(own) & set(rest)
-    assert (another[1:] == marked[:-1]).all() and (another[0] == marked[-1]).all()
+    assert (another[2:] == marked[:-2]).all() and (another[:2] == marked[-2:]).all()
 
 
 def test_what_hurts_more_is_told():

@@ -109,6 +109,7 @@ def test_a_real_gap_is_certain_and_chance_is_not():
     assert set(certain["task"]) == {"gender"}
     assert {group[1:] for group in certain["group"]} == {("Asian", "0–9")}
     assert (certain["low"] > 0).all() and (certain["gap"] > certain["low"]).all()
+    assert (certain["high"] < 100).all()
     plain = groups.gaps(even, named.assign(Gender="male"))  # any labels will do
     assert len(plain) < len(found)
 
@@ -125,15 +126,26 @@ def test_a_mean_is_told_with_its_interval():
     assert groups.tell(row) == "0.0 (−1.3 to 1.1)"
 
 
+def test_shares_differ_within_newcombes_interval():
+    """56 of 70 against 48 of 80, Newcombe (1998), table II: 0.0524 to 0.3339."""
+    shares = [
+        groups.by_group(pd.Series([100.0] * k + [0.0] * (n - k)), [0] * n)
+        for k, n in ((56, 70), (48, 80))
+    ]
+    assert groups._newcombe(*shares) == pytest.approx((5.24, 33.39), abs=0.01)
+
+
 def test_the_largest_gaps_are_told_by_task():
     columns = ["group", "task", "n", "error", "gap", "low", "high", "p"]
     group = "male", "Asian", "0–9"
-    rows = [(group, "age", 40, 9.0, gap, gap - 1, gap + 1, 0.01) for gap in range(5)]
+    rows = [
+        (group, "age", 40, 9.0, gap, gap - 1, gap + 1, 0.01) for gap in (0, 1, -2, 3, 4)
+    ]
     table = groups.largest(pd.DataFrame(rows, columns=columns))
     assert table["Against the rest of its age"].tolist() == [
         "+4.0 (+3.0 to +5.0)",
         "+3.0 (+2.0 to +4.0)",
-        "+2.0 (+1.0 to +3.0)",
+        "−2.0 (−3.0 to −1.0)",
     ]
     assert set(table["Group"]) == {"Asian, male, 0–9"}
     none = groups.largest(pd.DataFrame([], columns=columns))
