@@ -71,9 +71,10 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
     return float(np.mean(values)), *ends(draw_means(values))
 
 
-def draw_means(values: np.ndarray) -> np.ndarray:
+def draw_means(values: np.ndarray, seed: int = SEED) -> np.ndarray:
     """Mean of ``(n,)`` numbers (first) and of each of their resamples, ``(1001,)``."""
-    drawn = draw_resamples(len(values)) @ np.asarray(values, "float32") / len(values)
+    values = np.asarray(values, "float32")
+    drawn = draw_resamples(len(values), seed) @ values / len(values)
     return np.insert(drawn, 0, np.mean(values))
 
 

@@ -47,7 +47,7 @@ def cover(pictures: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 def choose(maps: np.ndarray, groups, count: int, random: np.random.Generator) -> tuple:
     """Cells ``(n, count)``: those that a picture's map marks most, others, by chance,
-    and those that the map of another picture of its group ``(n,)`` marks.
+    and those that the map of another picture of its group ``(n,)`` marks, if any.
     """
     order = maps.reshape(len(maps), -1).argsort(axis=1)[:, ::-1]
     marked, rest = order[:, :count], order[:, count:]

@@ -10,6 +10,9 @@ from facekit.runs import Run
 from studies import groups
 
 METRIC = "gender_accuracy"
+HOME, ABROAD, ADULTS = "UTKFace test", "Foreign test", "– adults"  # conditions
+FRAMED, REFRAMED = "– framed as foreign (both)", "– framed as UTKFace"
+MIRRORED = "– shifted, edges mirrored"
 BANDS = (0, 3, 13, 18, 40, 61, 117)  # years, of the errors by age
 
 
@@ -114,7 +117,8 @@ def show_trials(views: dict[str, list[pd.DataFrame]], steps: dict, runs: dict) -
 
 def compare_trials(views: dict[str, list[pd.DataFrame]], steps: dict) -> pd.DataFrame:
     """Each trial's accuracy and cross-entropy, means of its seeds, and their changes to
-    what it started from (the first of its step); bold where the interval excludes 0.
+    what it started from (the first of its step). Intervals are over pictures; bold
+    where they exclude 0 and all seeds agree on the sign.
     """
     rows = []
     for title, seeds in views.items():
@@ -126,20 +130,26 @@ def compare_trials(views: dict[str, list[pd.DataFrame]], steps: dict) -> pd.Data
         if start := views.get(of):
             pairs = [(start, seeds), *zip(start, seeds, strict=True)]
             step, *each = (measure.compare(*pair)[METRIC] for pair in pairs)
-            row["Change (points)"] = _bold(100 * np.array(step), 2)
-            row["By seed"] = ", ".join(report.signed(100 * x[0], 1) for x in each)
-            gain = measure.mean_interval(losses - cross_entropy(start))
-            row["Change of cross-entropy"] = _bold(gain, 3)
+            each = [100 * change[0] for change in each]
+            row["Change (points)"] = _bold(100 * np.array(step), each, 2)
+            row["By seed"] = ", ".join(report.signed(change, 1) for change in each)
+            each = [cross_entropy([b]) - cross_entropy([a]) for a, b in pairs[1:]]
+            gain = measure.mean_interval(np.mean(each, axis=0))
+            row["Change of cross-entropy"] = _bold(gain, [x.mean() for x in each], 3)
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
 
 def show_abroad(abroad: dict, framed: dict, steps: dict) -> None:
-    """Show trials on foreign pictures, and on known ones framed like them."""
+    """Show trials on foreign pictures, and what the second seed answers to known ones
+    framed like them, where there are such answers.
+    """
     keep = ["Accuracy (%)", "Change (points)", "By seed"]
-    tables = [compare_trials(views, steps) for views in (abroad, framed)]
-    told = tables[1][keep[:2]].add_prefix("Framed: ")
-    report.show_table(tables[0][["Trial", *keep]].join(told))
+    table = compare_trials(abroad, steps)[["Trial", *keep]]
+    if framed:
+        told = compare_trials(framed, steps)[keep[:2]].rename(columns=str.lower)
+        table = table.join(told.add_prefix("Framed, second seed: "))
+    report.show_table(table)
 
 
 def cross_entropy(seeds: list[pd.DataFrame]) -> np.ndarray:
@@ -160,10 +170,11 @@ def tell_sensitivity(views: dict[str, dict[str, pd.DataFrame]], rows) -> str:
         bar = male["gender_probability"].quantile(0.9)
         for name, view in others:
             above = (view["gender_probability"] > bar).groupby(view["gender"]).mean()
-            ends = 100 * above[1], 100 - 100 * above[0]
+            ends = 100 * above.reindex([1, 0]) * [1, -1] + [0, 100]
             told.append(f"{title}, {name}: " + "{:.1f} ({:.1f})".format(*ends))
-    start = "At the threshold with 90 % specificity on the selection half, sensitivity "
-    return f"{start}(specificity) in %: {'; '.join(told) or 'no test set'}."
+    start = "With the threshold that has 90 % specificity on the selection half, "
+    start += "sensitivity (specificity) in %: "
+    return f"{start}{'; '.join(told) or 'no test set'}."
 
 
 def show_errors(view: pd.DataFrame) -> None:
@@ -191,47 +202,55 @@ def show_errors(view: pd.DataFrame) -> None:
     report.say(told.format(*shares))
 
 
-def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> list[pd.DataFrame]:
+def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> dict:
     """Show each network's accuracy under each condition, and what the improvement is
     worth there; given back is what is right (100 or 0): pictures by networks.
     """
-    rows, found = [], []
+    rows, found = [], {}
     for name, views in seen.items():
         errors = {t: groups.errors_of(view)["gender"] for t, view in views.items()}
-        right = 100 - pd.DataFrame(errors)
+        right = found[name] = 100 - pd.DataFrame(errors)
         told = right.apply(lambda x: report.with_interval(measure.mean_interval(x)))
         step = measure.mean_interval(_worth(right) / 100)
         told["Improved against baseline"] = report.describe_change(METRIC, step)
         rows.append({"Accuracy (%)": name} | told.to_dict())
-        found.append(right)
     report.show_table(pd.DataFrame(rows))
     return found
 
 
-def explain_gap(right: list[pd.DataFrame]) -> str:
+def explain_gap(right: dict[str, pd.DataFrame]) -> str:
     """How much of what the improvement is worth abroad is framing, and age, in words.
 
     ``right``: as ``show_conditions`` gives it for the notebook's conditions.
     """
-    means = [measure.draw_means(_worth(part)) for part in right]
-    start, _, zoomed, shifted, mirrored, framed, adults, aged, end, back, _ = means
-    gains = [x - start for x in (framed, shifted, mirrored, zoomed)] + [end - back]
+    means = {name: _draw(name, _worth(part)) for name, part in right.items()}
+    start, end, framed = (means[name] for name in (HOME, ABROAD, FRAMED))
+    ways = FRAMED, "– shifted as foreign", MIRRORED, "– zoomed as foreign"
+    gains = [means[way] - start for way in ways] + [end - means[REFRAMED]]
     both, shift, fill, zoom, reframed = (_interval(gain) for gain in gains)
-    gap = end - start
-    least, most = (_interval(100 * gain / gap, 0) for gain in (gains[-1], gains[0]))
-    rest = right[6]["Baseline"].mean() - right[9]["Baseline"].mean()
+    gap, shares = end - start, "The gap is not certain."
+    if measure.ends(gap)[0] > 0:
+        pair = sorted((gains[0], gains[-1]), key=lambda gain: gain[0])
+        pair = " and ".join(_interval(100 * gain / gap, 0) for gain in pair)
+        shares = f"So framing explains between {pair} % of the gap."
+    lost = [_draw(name, right[name]["Baseline"]) for name in (ADULTS, REFRAMED)]
     return (
         f"**Answer.** The improvement is worth {start[0]:.1f} points on UTKFace's test "
-        f"pictures and {end[0]:.1f} on the foreign ones: a gap of {gap[0]:.1f}. "
+        f"pictures and {end[0]:.1f} on the foreign ones: a gap of {_interval(gap)}. "
         f"UTKFace framed as the foreign set makes the improvement worth {both} points "
         f"more (the shift alone {shift}, with mirrored edges {fill}; the zoom alone "
         f"{zoom}). The foreign set framed as UTKFace makes it worth {reframed} less. "
-        f"So framing explains between {least} and {most} % of the gap. What it "
-        "leaves: framed as UTKFace, foreign pictures still cost the baseline "
-        f"{rest:.1f} points more than UTKFace's adults do. Age: among UTKFace's adults "
-        f"the improvement is worth {adults[0]:.1f} points, among all {start[0]:.1f}; "
-        f"framed as foreign, {aged[0]:.1f} and {framed[0]:.1f}."
+        f"{shares} What framing leaves: in UTKFace's frame, foreign pictures still "
+        f"cost the baseline {_interval(lost[0] - lost[1])} points more than UTKFace's "
+        f"adults. Age: among these the improvement is worth {means[ADULTS][0]:.1f} "
+        f"points, among all {start[0]:.1f}; framed as foreign, "
+        f"{means['– adults, framed as foreign'][0]:.1f} and {framed[0]:.1f}."
     )
+
+
+def _draw(name, values):
+    """Means of resamples under a condition; those of the two sets are independent."""
+    return measure.draw_means(values, measure.SEED + (name in (ABROAD, REFRAMED)))
 
 
 def _worth(right):
@@ -244,7 +263,8 @@ def _interval(drawn, digits=1):
     return report.with_interval((drawn[0], *measure.ends(drawn)), digits)
 
 
-def _bold(numbers, digits):
-    """A change with its interval, bold where that excludes 0."""
+def _bold(numbers, each, digits):
+    """A change with its interval, bold where it and each seed are on one side of 0."""
     told = report.with_interval(numbers, digits, signs=True)
-    return f"**{told}**" if min(numbers[1:]) > 0 or max(numbers[1:]) < 0 else told
+    found = [*numbers[1:], *each]
+    return f"**{told}**" if min(found) > 0 or max(found) < 0 else told

@@ -301,8 +301,18 @@ def test_trials_are_shown_with_their_settings_and_training(monkeypatch):
     assert shown[0]["Settings"].tolist() == ["", "", "seed 3"]
     assert set(shown[0]["Training, last epoch (%)"]) == {"60.0"}
     gender.show_abroad(TRIALS, {t: x[:1] for t, x in TRIALS.items()}, STEPS)
-    assert "Framed: Accuracy (%)" in shown[1] and "By seed" in shown[1]
-    assert shown[1]["Framed: Change (points)"][2].startswith("**+")
+    assert shown[1]["Framed, second seed: change (points)"][2].startswith("**+")
+    gender.show_abroad(TRIALS, {}, STEPS)
+    assert list(shown[2]) == ["Trial", "Accuracy (%)", "Change (points)", "By seed"]
+
+
+def test_a_change_is_bold_if_every_seed_shows_it():
+    apart = {"one": [view(0.7), view(0.7)], "mixed": [view(0.9), view(0.69)]}
+    table = gender.compare_trials(apart, STEPS | {"mixed": ("one", {})})
+    step = measure.compare(apart["one"], apart["mixed"])["gender_accuracy"]
+    assert step[1] > 0  # by pictures alone it is certain
+    assert table["Change (points)"][1].startswith("+")
+    assert not table["Change of cross-entropy"][1].startswith("**")
 
 
 def test_gains_are_over_every_other_network(monkeypatch):
@@ -335,7 +345,7 @@ def test_conditions_give_what_is_right(monkeypatch):
     monkeypatch.setattr(gender.report, "show_table", shown.append)
     same = {"Baseline": view(0.8), "Improved network": view(0.8)}
     apart = {"Baseline": view(0.6), "Improved network": view(0.9)}
-    home, away = gender.show_conditions({"home": same, "away": apart})
+    home, away = gender.show_conditions({"home": same, "away": apart}).values()
     assert (home["Baseline"] == home["Improved network"]).all()
     assert set(away.to_numpy().flat) == {0, 100}
     assert away["Improved network"].mean() - away["Baseline"].mean() > 20
@@ -343,22 +353,49 @@ def test_conditions_give_what_is_right(monkeypatch):
     assert shown[0]["Improved against baseline"][1].startswith("better by")
 
 
+POINTS = {  # what the improvement is worth under each condition
+    "UTKFace test": 2,
+    "– zoomed as foreign": 6,
+    "– shifted as foreign": 20,
+    "– shifted, edges mirrored": 18,
+    "– framed as foreign (both)": 22,
+    "– adults": 1,
+    "– adults, framed as foreign": 26,
+    "Foreign test": 42,
+    "– framed as UTKFace": 12,
+}
+
+
+def worth(points):
+    """What is right under conditions in which the improvement is worth points."""
+    right = {}
+    for name, n in points.items():
+        improved = np.array([100.0] * 2 * n + [0.0] * (200 - 2 * n))
+        right[name] = pd.DataFrame({"Improved network": improved, "Baseline": 0.0})
+    return right
+
+
 def test_the_gap_is_told_with_what_closes_it():
-    # test, new, zoomed, shifted, mirrored, both, adults, adults so; foreign, back, cut
-    means = 2, 3, 6, 20, 18, 22, 1, 26, 42, 12, 40
-    parts = [np.array([100.0] * 2 * n + [0.0] * (200 - 2 * n)) for n in means]
-    right = [pd.DataFrame({"Improved network": x, "Baseline": 0 * x}) for x in parts]
-    right[6] += 7
+    right = worth(POINTS)
+    right["– adults"] += 7
     told = gender.explain_gap(right)
     assert "worth 2.0 points" in told and "42.0 on the foreign ones" in told
-    assert "a gap of 40.0." in told
+    assert "a gap of 40.0 (" in told
     assert "makes the improvement worth 20.0 (" in told and "worth 30.0 (" in told
     assert "the shift alone 18.0 (" in told and "mirrored edges 16.0 (" in told
     assert "the zoom alone 4.0 (" in told
-    assert "explains between 75 (" in told and "and 50 (" in told
-    assert "cost the baseline 7.0 points more" in told
-    assert "adults the improvement is worth 1.0 points, among all 2.0" in told
+    assert told.index("explains between 50 (") < told.index("and 75 (")
+    assert "cost the baseline 7.0 (7.0–7.0) points more" in told
+    assert "among these the improvement is worth 1.0 points, among all 2.0" in told
     assert "framed as foreign, 26.0 and 22.0." in told
+    told = gender.explain_gap(worth(POINTS | {"Foreign test": 3}))
+    assert "The gap is not certain." in told and "explains" not in told
+
+
+def test_the_notebook_has_the_conditions_that_are_explained():
+    cells = json.loads((ROOT / "notebooks/gender_recognition.ipynb").read_text("utf-8"))
+    code = "".join("".join(cell["source"]) for cell in cells["cells"])
+    assert [name for name in POINTS if f'"{name}": (' not in code] == []
 
 
 def test_copies_in_another_frame_are_counted():

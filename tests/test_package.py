@@ -98,7 +98,7 @@ def test_modules_are_short():
 def test_the_package_is_small():
     shared = [path for name, path in PATHS.items() if name.startswith("facekit.")]
     assert sum(map(count_code, shared)) <= 2_000
-    assert sum(map(count_code, PATHS.values())) <= 2_850
+    assert sum(map(count_code, PATHS.values())) <= 2_880
 
 
 @pytest.mark.parametrize("module", TREES)
