@@ -187,7 +187,10 @@ def _by_detail(check):
 
 
 def _write_readme(readme, results):
-    """Renew the README's two tables: a line per assignment, and all test results."""
+    """Renew the README's two tables: a line per assignment, and test results.
+
+    Trials have their table in their notebook.
+    """
     first = []
     for title, (notebook, model, split) in FIRST.items():
         row = _rows(results[notebook], model, split)[0]
@@ -196,7 +199,8 @@ def _write_readme(readme, results):
     first = as_markdown(pd.DataFrame(first, columns=heading))
     tables = []
     for notebook, rows in results.items():
-        if tested := [row for row in rows if "test" in row["split"]]:
+        tested = [row for row in rows if "test" in row["split"]]
+        if tested := [row for row in tested if not row["title"].startswith("Trial")]:
             tables.append(
                 f"**{notebook}.ipynb**\n\n{as_markdown(results_table(tested))}"
             )
