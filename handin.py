@@ -61,7 +61,7 @@ th, td { border-bottom: .2mm solid #bbb; padding: 0 .8mm; text-align: left;
 pre { font: inherit !important; margin: 0; white-space: pre-wrap }
 pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .celltag_wide table { break-inside: avoid }
-.celltag_wide td:nth-child(3), .celltag_narrow td:last-child { white-space: normal }
+.celltag_narrow td:last-child { white-space: normal }
 .text_cell:last-child { font-size: 7pt }
 img { max-width: 100%; max-height: 40mm; display: block }
 img[alt^="ROC curves of all"] { max-height: 48mm }

@@ -103,15 +103,16 @@ def show_rocs(views: dict[str, dict[str, pd.DataFrame]]) -> None:
 
 
 def show_trials(views: dict[str, list[pd.DataFrame]], steps: dict, runs: dict) -> None:
-    """Show what each trial changes, what that brings, and how well it learned its own
-    pictures. By trial: predictions and runs of its seeds, and its step.
+    """Show what each trial changes and how well it learned its own pictures; then what
+    that brings. By trial: predictions and runs of its seeds, and its step.
     """
     table = compare_trials(views, steps)
-    settings = [report.format_settings(steps[title][1]) for title in table["Trial"]]
-    table.insert(2, "Settings", settings)
-    pasts = [[run.history["epochs"] for run in runs[title]] for title in table["Trial"]]
+    made = table[["Trial"]].assign(**{"Starts from": table.pop("Starts from")})
+    made["Settings"] = [report.format_settings(steps[t][1]) for t in made["Trial"]]
+    pasts = [[run.history["epochs"] for run in runs[title]] for title in made["Trial"]]
     last = [np.mean([past[METRIC][-1] for past in seeds]) for seeds in pasts]
-    table["Training, last epoch (%)"] = [f"{100 * share:.1f}" for share in last]
+    made["Training, last epoch (%)"] = [f"{100 * share:.1f}" for share in last]
+    report.show_table(made)
     report.show_table(table)
 
 

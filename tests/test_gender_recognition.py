@@ -300,10 +300,11 @@ def test_trials_are_shown_with_their_settings_and_training(monkeypatch):
     gender.show_trials(TRIALS, STEPS, dict.fromkeys(TRIALS, pair))
     assert shown[0]["Settings"].tolist() == ["", "", "seed 3"]
     assert set(shown[0]["Training, last epoch (%)"]) == {"60.0"}
+    assert "By seed" in shown[1] and "Starts from" not in shown[1]
     gender.show_abroad(TRIALS, {t: x[:1] for t, x in TRIALS.items()}, STEPS)
-    assert shown[1]["Framed, second seed: change (points)"][2].startswith("**+")
+    assert shown[2]["Framed, second seed: change (points)"][2].startswith("**+")
     gender.show_abroad(TRIALS, {}, STEPS)
-    assert list(shown[2]) == ["Trial", "Accuracy (%)", "Change (points)", "By seed"]
+    assert list(shown[3]) == ["Trial", "Accuracy (%)", "Change (points)", "By seed"]
 
 
 def test_a_change_is_bold_if_every_seed_shows_it():
