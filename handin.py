@@ -47,7 +47,7 @@ README = (
 MOST_PAGES = 4  # of the report
 STYLE = """
 @page { size: A4; margin: 8mm 10mm }
-body { font: 8.3pt/1.12 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
+body { font: 8.2pt/1.1 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
   max-width: 190mm; margin: auto; columns: 2; column-gap: 5mm }
 header, .celltag_wide { column-span: all }
 .output_area:has(img[alt^="ROC curves and confusion"]) { column-span: all }
@@ -63,8 +63,8 @@ pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .celltag_wide table { break-inside: avoid }
 .celltag_narrow td:last-child { white-space: normal }
 .text_cell:last-child { font-size: 7pt }
-img { max-width: 100%; max-height: 40mm; display: block }
-img[alt^="ROC curves of all"] { max-height: 48mm }
+img { max-width: 100%; max-height: 38mm; display: block }
+img[alt^="ROC curves of all"] { max-height: 44mm }
 img[alt^="Cross-entropy"] { max-height: 30mm }
 """
 
