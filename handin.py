@@ -47,7 +47,7 @@ README = (
 MOST_PAGES = 4  # of the report
 STYLE = """
 @page { size: A4; margin: 8mm 10mm }
-body { font: 8.2pt/1.1 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
+body { font: 8.2pt/1.09 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
   max-width: 190mm; margin: auto; columns: 2; column-gap: 5mm }
 header, .celltag_wide { column-span: all }
 .output_area:has(img[alt^="ROC curves and confusion"]) { column-span: all }
@@ -61,11 +61,11 @@ th, td { border-bottom: .2mm solid #bbb; padding: 0 .8mm; text-align: left;
 pre { font: inherit !important; margin: 0; white-space: pre-wrap }
 pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .celltag_wide table { break-inside: avoid }
-.celltag_narrow td:last-child { white-space: normal }
-.text_cell:last-child { font-size: 7pt }
+td:last-child { white-space: normal }
+.text_cell:last-child { font-size: 6.5pt }
 img { max-width: 100%; max-height: 38mm; display: block }
-img[alt^="ROC curves of all"] { max-height: 44mm }
-img[alt^="Cross-entropy"] { max-height: 30mm }
+img[alt^="ROC curves of all"] { max-height: 42mm }
+img[alt^="Cross-entropy"] { max-height: 28mm }
 """
 
 
