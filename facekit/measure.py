@@ -94,11 +94,12 @@ def by_group(values: pd.Series, groups) -> pd.DataFrame:
     """
     share, found = values.isin((0, 100)).all(), {}
     for name, part in values.groupby(groups, observed=True):
-        numbers = mean_interval(part.to_numpy("float32"))
         if share:
             test = scipy.stats.binomtest(int((part == 100).sum()), len(part))
-            ends = test.proportion_ci(method="wilson")
-            numbers = numbers[0], 100 * ends.low, 100 * ends.high
+            wilson = test.proportion_ci(method="wilson")
+            numbers = float(part.mean()), 100 * wilson.low, 100 * wilson.high
+        else:
+            numbers = mean_interval(part.to_numpy("float32"))
         found[name] = len(part), *numbers
     columns = ["n", "mean", "low", "high"]
     return pd.DataFrame([*found.values()], pd.Index([*found]), columns)

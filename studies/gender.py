@@ -174,8 +174,7 @@ def tell_sensitivity(views: dict[str, dict[str, pd.DataFrame]], rows) -> str:
             ends = 100 * above.reindex([1, 0]) * [1, -1] + [0, 100]
             told.append(f"{title}, {name}: " + "{:.1f} ({:.1f})".format(*ends))
     start = "With the threshold that has 90 % specificity on the selection half, "
-    start += "sensitivity (specificity) in %: "
-    return f"{start}{'; '.join(told) or 'no test set'}."
+    return f"{start}sensitivity (specificity) in %: {'; '.join(told) or 'no test set'}."
 
 
 def show_errors(view: pd.DataFrame) -> None:
