@@ -26,6 +26,8 @@ SHIPPED = {  # folders of `logs/utkface`, by run
     "run3": "run_3_muon",
     "run4": "run_4_cubic_splines",
     "run5": "run_5_twice_the_filters",
+    "run6": "run_6_30_epochs",
+    "run7": "run_7_stronger_augmentation",
 }
 VIEWS = {  # of the page Custom Scalars: the curves of each head
     "Age": ("age_mae", "age_loss", "age_distribution_loss"),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from facekit.batches import LabelledBatches
-from facekit.labels import hash_name
+from facekit.labels import MODELS, hash_name
 from facekit.measure import HEADLINE, PREDICTED, PREDICTED_BY, point_values
 from facekit.places import whole
 from facekit.runs import Run
@@ -72,6 +72,22 @@ def join_tasks(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for task, table in tables.items():
         joined[PREDICTED_BY[task]] = table.loc[joined.index, PREDICTED_BY[task]]
     return joined
+
+
+def soften(rows: pd.DataFrame, share: float | None = None) -> pd.DataFrame:
+    """Labels to learn from: ethnicity as five shares, all mixed with soft labels.
+
+    ``share`` (0 to 1) is that of what networks answered which had not learned from the
+    picture. A picture for which ``soft_labels.npz`` has no answer keeps its labels.
+    """
+    five = np.eye(5)[rows["ethnicity"].astype(int)]
+    given = np.column_stack([rows[["age", "gender"]], five])
+    with np.load(MODELS / "utkface" / "soft_labels.npz") as file:
+        told = pd.DataFrame(file["values"], file["name_hash"])
+    told = told.reindex(_hash(rows)).to_numpy()
+    mixed = given + (share or 0) * np.nan_to_num(told - given)
+    age, gender, *five = mixed.astype("float32").T
+    return rows.assign(age=age, gender=gender, ethnicity=list(np.transpose(five)))
 
 
 def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
