@@ -1,4 +1,4 @@
-"""What TensorBoard shows of the six runs, asked of TensorBoard itself."""
+"""What TensorBoard shows of the eight runs, asked of TensorBoard itself."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def ask():
     return get
 
 
-def test_the_six_runs_have_the_names_that_were_chosen(ask):
+def test_the_runs_have_the_names_that_were_chosen(ask):
     names = [*boards.SHIPPED.values()]
     assert len(set(names)) == 6
     sides = [f"{name}/{side}" for name in names for side in SIDES]
@@ -112,7 +112,7 @@ def test_each_head_has_a_view_with_training_and_validation(ask):
         assert {f"{task}_{metric}", f"{task}_loss"} <= titles
 
 
-def test_hparams_has_the_settings_and_the_results_of_the_six(ask):
+def test_hparams_has_the_settings_and_the_results_of_all_runs(ask):
     experiment = ask("plugin/hparams/experiment", {"experimentName": ""})
     settings = [info["name"] for info in experiment["hparamInfos"]]
     metrics = [info["name"] for info in experiment["metricInfos"]]

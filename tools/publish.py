@@ -22,7 +22,7 @@ from facekit.report import as_markdown, format_metric, results_table
 from facekit.runs import Run
 
 WEIGHTS = {  # networks whose weights are shipped, by notebook
-    "assignment_2": ["mtl", "run1", "run2", "run3", "run4", "run5"],
+    "assignment_2": ["mtl", *(f"run{number}" for number in range(1, 8))],
     "does_sharing_help": [],
     "who_is_it_wrong_about": [],
     "gender_recognition": ["gender_baseline", "gender_improved", "gender_mtl_transfer"],
