@@ -99,9 +99,3 @@ def subset(rows: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     """Draw a share of the rows, or give them as they are if it is all of them."""
     count = round(share * len(rows))
     return rows if count == len(rows) else rows.sample(count, random_state=seed)
-
-
-def sharpness(pictures: np.ndarray) -> float:
-    """Mean absolute Laplacian of ``(n, height, width, 1)``: how neighbours differ."""
-    down, across = (np.diff(pictures, 2, axis) for axis in (1, 2))
-    return float(np.abs(down[:, :, 1:-1] + across[:, 1:-1]).mean())

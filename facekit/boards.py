@@ -19,16 +19,10 @@ from facekit.labels import LOGS
 from facekit.measure import HEADLINE
 from facekit.runs import Run
 
-SHIPPED = {  # folders of `logs/utkface`, by run
-    "mtl": "main_network",
-    "run1": "run_1_plain_start",
-    "run2": "run_2_age_distribution",
-    "run3": "run_3_muon",
-    "run4": "run_4_cubic_splines",
-    "run5": "run_5_twice_the_filters",
-    "run6": "run_6_30_epochs",
-    "run7": "run_7_stronger_augmentation",
-}
+NAMES = "plain_start age_distribution muon cubic_splines twice_the_filters"
+NAMES = f"{NAMES} 30_epochs stronger_augmentation".split()
+SHIPPED = {f"run{n}": f"run_{n}_{name}" for n, name in enumerate(NAMES, 1)}
+SHIPPED = {"mtl": "main_network"} | SHIPPED  # folders of `logs/utkface`, by run
 VIEWS = {  # of the page Custom Scalars: the curves of each head
     "Age": ("age_mae", "age_loss", "age_distribution_loss"),
     "Gender": ("gender_accuracy", "gender_loss"),

@@ -85,9 +85,8 @@ def soften(rows: pd.DataFrame, share: float | None = None) -> pd.DataFrame:
     with np.load(MODELS / "utkface" / "soft_labels.npz") as file:
         told = pd.DataFrame(file["values"], file["name_hash"])
     told = told.reindex(_hash(rows)).to_numpy()
-    mixed = given + (share or 0) * np.nan_to_num(told - given)
-    age, gender, *five = mixed.astype("float32").T
-    return rows.assign(age=age, gender=gender, ethnicity=list(np.transpose(five)))
+    mixed = np.float32(given + (share or 0) * np.nan_to_num(told - given))
+    return rows.assign(age=mixed[:, 0], gender=mixed[:, 1], ethnicity=[*mixed[:, 2:]])
 
 
 def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:

@@ -67,7 +67,7 @@ def show_table(frame: pd.DataFrame) -> None:
 
 def say(text: str) -> None:
     """Show a computed sentence, in markdown; a plain script prints it."""
-    if _in_notebook():
+    if IPython.get_ipython():
         IPython.display.display(IPython.display.Markdown(text))
     else:
         print(text, end="\n\n")
@@ -79,7 +79,7 @@ def show_figure(figure: plt.Figure, alt: str) -> None:
     A plain script writes it into ``figures/`` and prints its name.
     """
     figure.set_label(alt)
-    if _in_notebook():
+    if IPython.get_ipython():
         IPython.display.display(figure, metadata={"image/png": {"alt": alt}})
     else:
         path = pathlib.Path("figures", re.sub(r"\W+", "_", alt)[:80] + ".png")
@@ -149,14 +149,13 @@ def describe_change(metric: str, change: tuple[float, float, float]) -> str:
     digits = 2
     while digits < 4 and any(end and not round(end, digits) for end in ends):
         digits += 1  # 0.00 beside a verdict would contradict it
+    value, *both = (f"{abs(end):.{digits}f}" for end in ends)
     if found != "no difference found":
-        ends[1:] = sorted(ends[1:], key=abs)
-    value, low, high = (f"{abs(end):.{digits}f}" for end in ends)
-    if found != "no difference found":
-        return f"{found} by {value}{unit} ({low} to {high})"
+        return f"{found} by {value}{unit} ({' to '.join(sorted(both, key=float))})"
     better = [end * (-1 if told.lower_is_better else 1) for end in ends]
-    now, least, most = (" better" * (x > 0) + " worse" * (x < 0) for x in better)
-    return f"{found}: {value}{unit}{now} ({low}{least} to {high}{most})"
+    now, *sides = (" better" * (x > 0) + " worse" * (x < 0) for x in better)
+    low, high = map("".join, zip(both, sides, strict=True))
+    return f"{found}: {value}{unit}{now} ({low} to {high})"
 
 
 def describe_changes(changes: dict[str, tuple]) -> str:
@@ -169,11 +168,6 @@ def changes_table(steps: dict[str, dict[str, tuple]], name="Step") -> pd.DataFra
     """What several comparisons show, a row each, a column for each task."""
     rows = [{name: step} | _describe_by_task(found) for step, found in steps.items()]
     return pd.DataFrame(rows)
-
-
-def _in_notebook():
-    """Whether something displays; else a plain script runs."""
-    return IPython.get_ipython() is not None
 
 
 def _describe_by_task(changes):

@@ -75,7 +75,7 @@ def test_augmentation_changes_pictures_and_no_label(data):
 
 def test_cubic_splines_keep_what_linear_interpolation_blurs(data):
     none, linear, cubic = (
-        batches.sharpness(tiny.flow_of(data, "train", generator=generator)[0][0])
+        tiny.sharpness(tiny.flow_of(data, "train", generator=generator)[0][0])
         for generator in (None, augment(order=1), augment(order=3))
     )
     assert linear < 0.9 * cubic and cubic < 1.1 * none

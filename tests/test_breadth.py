@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+import tiny
 from notebook_cells import load_definitions
 
 from facekit import batches, labels, predictions
@@ -67,8 +68,8 @@ def test_augmented_pictures_keep_to_their_ranges(breadth, sample):
     found = jnp.asarray(breadth.spline_coefficients(sample.images[:64]))
     images = np.asarray(breadth.augment(found, jax.random.key(1), h))
     assert images.min() >= 0 and images.max() <= 1 and images.std() > 0.1
-    assert batches.sharpness(images[..., None]) == pytest.approx(
-        batches.sharpness(sample.images[:64, ..., None] / 255.0), rel=0.2
+    assert tiny.sharpness(images[..., None]) == pytest.approx(
+        tiny.sharpness(sample.images[:64, ..., None] / 255.0), rel=0.2
     )
     erased = np.asarray(breadth.augment(found, jax.random.key(1), h | {"erasing": 1.0}))
     share = (erased != images).mean()

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import types
 
+import IPython
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -26,8 +28,9 @@ def shown(monkeypatch):
     def display(what, metadata=None):
         calls.append((what, metadata))
 
-    monkeypatch.setattr(report, "_in_notebook", lambda: True)
-    monkeypatch.setattr(report.IPython.display, "display", display)
+    shows = types.SimpleNamespace(Markdown=IPython.display.Markdown, display=display)
+    there = types.SimpleNamespace(get_ipython=lambda: True, display=shows)
+    monkeypatch.setattr(report, "IPython", there)
     return calls
 
 

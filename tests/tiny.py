@@ -194,3 +194,9 @@ def fit_scripted(losses, cut_off=None, moment="before the checkpoint"):
         return {"images": 8}
 
     return fit, script
+
+
+def sharpness(pictures: np.ndarray) -> float:
+    """Mean absolute Laplacian of ``(n, height, width, 1)``: how neighbours differ."""
+    down, across = (np.diff(pictures, 2, axis) for axis in (1, 2))
+    return float(np.abs(down[:, :, 1:-1] + across[:, 1:-1]).mean())
