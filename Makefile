@@ -70,7 +70,7 @@ lab: $(VENV)/run.stamp  ## open the main notebook in JupyterLab, which saves onl
 	$(ANNOUNCE)
 	@$(ACTIVATE) JUPYTER_CONFIG_PATH="$(CURDIR)/tools/lab" jupyter lab $(NOTEBOOK) $(ARGS)
 
-tensorboard: $(VENV)/run.stamp  ## show the six runs in the browser: curves, settings, results, graph; your own: tensorboard --logdir logs/runs (seconds)
+tensorboard: $(VENV)/run.stamp  ## show the eight runs in the browser: curves, settings, results, graph; your own: tensorboard --logdir logs/runs (seconds)
 	$(ANNOUNCE)
 	@$(ACTIVATE) tensorboard --logdir logs/utkface $(ARGS)
 

@@ -58,7 +58,8 @@ def write_summaries(runs: dict[str, Run], rows: list[dict], figures: dict) -> No
     ``rows``: those of ``results.json``; ``figures``: by run, then by title. What an
     earlier call wrote is replaced.
     """
-    settings = pd.DataFrame([run.history["settings"] for run in runs.values()], runs)
+    settings = [run.history["settings"] for run in runs.values()]
+    settings = pd.DataFrame(settings, runs).fillna(0)  # an older run may lack one
     settings["filters"] = ["–".join(map(str, part)) for part in settings["filters"]]
     # HParams shows five at first, by name: under Keras' name this is one of them.
     settings = settings.rename(columns={"spline_order": "interpolation_order"})

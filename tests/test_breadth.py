@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,26 @@ def test_labels_are_softened_as_in_the_notebook(breadth, sample):
     np.testing.assert_allclose(soft["ethnicity"], 0.7 * five + 0.06, rtol=1e-5)
     spread = batches.age_distribution(soft["age"], 2.5)
     np.testing.assert_allclose(soft["age_distribution"], spread, atol=1e-5)
+
+
+def test_answers_become_soft_labels(sample, tmp_path, monkeypatch):
+    sys.path.insert(0, str(SCRIPT.parent))
+    import breadth_data
+
+    rows, random = sample.rows("train").head(30), np.random.default_rng(1)
+    told = {"age": random.uniform(1, 90, 30), "gender": random.random(30)}
+    told["ethnicity"] = random.dirichlet(np.ones(5), 30)
+    np.savez(tmp_path / "answers.npz", **told)
+    (tmp_path / "utkface").mkdir()
+    kept = tmp_path / "utkface" / "soft_labels.npz"
+    breadth_data.soften(tmp_path / "answers.npz", rows.head(30), kept)
+    monkeypatch.setattr(predictions, "MODELS", tmp_path)
+    found = predictions.soften(sample.rows("train").head(40), share=1)
+    for key, values in told.items():
+        made = np.stack(found[key])
+        np.testing.assert_allclose(made[:30], values, rtol=2e-3, atol=1e-3)
+    own = predictions.soften(sample.rows("train").iloc[30:40])
+    assert found["age"].tolist()[30:] == own["age"].tolist()
 
 
 def test_the_shipped_network_answers_as_it_was_trained(breadth, sample):

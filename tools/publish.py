@@ -130,7 +130,7 @@ def _replace_folder(folder, results, stems):
 
 
 def _copy_boards(stems):
-    """Ship TensorBoard's files of the six runs, without the machine's name.
+    """Ship TensorBoard's files of the eight runs, without the machine's name.
 
     Of a run that is shipped already its notebook wrote results anew, but no curves.
     """
@@ -165,6 +165,7 @@ def _make_card(history, results, groups):
     return template.read_text(encoding="utf-8").format(
         **history,
         count=len(history["epochs"]["loss"]),
+        softened=f"{history['settings']['soft_labels'] or 0:.0%}".replace("%", " %"),
         time=duration(history["seconds"]),
         results=as_markdown(results_table(main_rows)),
         groups="\n\n".join(f"### {name}\n\n{part}" for name, part in groups.items()),
