@@ -165,7 +165,7 @@ def _make_card(history, results, groups):
     return template.read_text(encoding="utf-8").format(
         **history,
         count=len(history["epochs"]["loss"]),
-        softened=f"{history['settings']['soft_labels'] or 0:.0%}".replace("%", " %"),
+        softened=f"{100 * (history['settings'].get('soft_labels') or 0):.0f} %",
         time=duration(history["seconds"]),
         results=as_markdown(results_table(main_rows)),
         groups="\n\n".join(f"### {name}\n\n{part}" for name, part in groups.items()),
