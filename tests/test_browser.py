@@ -161,7 +161,7 @@ def test_jupyterlab_runs_it_from_first_to_last_cell_on_the_sample(lab, project, 
     table = panel.get_by_role("table").filter(has_text="Hyperparameters").last
     rows = table.locator("tbody tr").all_inner_texts()
     assert [row.split(" =")[0].split(":")[0] for row in rows] == [
-        *(f"Run {number}" for number in range(1, 6)),
+        *(f"Run {number}" for number in range(1, 8)),
         "Main network",
     ]
     widths = panel.locator(".jp-OutputArea img").evaluate_all(
