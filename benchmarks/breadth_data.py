@@ -2,12 +2,12 @@
 
     python benchmarks/breadth_data.py pack data.npz
     python benchmarks/breadth_data.py soften out/answers_D.npz
-    python benchmarks/breadth_data.py ship out c3_s1 mtl '{"seed": 1}'
+    python benchmarks/breadth_data.py ship out c3_s1 mtl
 
 `pack` writes training and validation images, which must not leave your hands. `soften`
 makes `model/utkface/soft_labels.npz` of merged answers. `ship` makes a run of the main
 notebook (`model/utkface/assignment_2`) of a trial's weights, history and answers; its
-settings are the main network's, with some changed.
+settings are those of run 6 with the trial's changes.
 """
 
 import dataclasses
@@ -83,12 +83,16 @@ def write_curves(history, folder):
                     tf.summary.scalar(tag, value, step=number)
 
 
-def ship(out, trial, name, changes):
+def ship(out, trial, name):
     """Write history, weights, answers on validation and curves of a run."""
     notebook = load_definitions("assignment_2.ipynb")
-    settings = dataclasses.replace(notebook.Settings(), **changes)
     results = [json.loads(x) for x in (out / "results.jsonl").read_text().splitlines()]
     found = [line for line in results if line["name"] == trial][-1]
+    fields = {field.name for field in dataclasses.fields(notebook.Settings)}
+    changes = {k: v for k, v in found["changes"].items() if k in fields}
+    settings = dataclasses.replace(notebook.Settings(), **changes)
+    settings = dataclasses.replace(settings, patience=settings.epochs)
+    data = dataset.load(labels.DATA)
     epochs = json.loads((out / "histories.json").read_text())[trial]
     columns = {key: [row[key] for row in epochs] for key in sorted(epochs[0])}
     columns["seconds"] = [round(found["seconds"] / len(epochs), 3)] * len(epochs)
@@ -108,11 +112,11 @@ def ship(out, trial, name, changes):
         "parameters": model.count_params(),
         "epochs": columns,
         **TRAINED,
-        "images": len(dataset.load(labels.DATA).rows("train")),
+        "images": len(data.rows("train")),
     }
     runs.write_history(folder / f"{name}.json", history)
     model.save(folder / f"{name}.keras")
-    rows = dataset.load(labels.DATA).rows("val")
+    rows = data.rows("val")
     told = np.load(out / "val.npz")[trial].T
     answers = rows.assign(**dict(zip(predictions.PREDICTED, told, strict=True)))
     predictions._save(folder / f"{name}_val.npz", answers)
@@ -127,4 +131,4 @@ if __name__ == "__main__":
     elif task == "soften":
         soften(path, dataset.load(labels.DATA).rows("train"))
     else:
-        ship(pathlib.Path(path), *more[:2], json.loads(more[2]))
+        ship(pathlib.Path(path), *more)
