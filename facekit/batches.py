@@ -36,8 +36,7 @@ class LabelledBatches(keras.utils.PyDataset):
 
     def __init__(self, flow, sigma=None, tasks=LABELS, mirrored=False):
         super().__init__()
-        self.flow, self.sigma = flow, sigma
-        self.tasks, self.mirrored = tasks, mirrored
+        self.flow, self.sigma, self.tasks, self.mirrored = flow, sigma, tasks, mirrored
 
     def __len__(self):
         return len(self.flow)

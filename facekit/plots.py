@@ -63,7 +63,7 @@ def curves(histories: dict[str, dict], keys: dict[str, str], title="", apart=Fal
     if apart:
         pasts = histories.items()
         drawn = [(key, name, {name: past}) for key in keys for name, past in pasts]
-    figure, axes = panels(len(drawn), 2.6 if apart else 3.4, sharey=apart)
+    figure, axes = panels(len(drawn), 2.6 if apart else 3.4, sharey=apart, sharex=apart)
     several = len(histories) > 1 and not apart
     for axis, (key, heading, shown) in zip(axes, drawn, strict=True):
         told = METRICS.get(key, Metric("", "loss", "", 1))

@@ -2,6 +2,7 @@
 
 import datetime
 
+import filelock
 import keras
 import numpy as np
 import pandas as pd
@@ -74,8 +75,8 @@ def join_tasks(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return joined
 
 
-def soften(rows: pd.DataFrame, share: float | None = None) -> pd.DataFrame:
-    """Labels to learn from: ethnicity as five shares, all mixed with soft labels.
+def soften(rows: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Labels to learn from, mixed with soft labels; ethnicity as five shares.
 
     ``share`` (0 to 1) is that of what networks answered which had not learned from the
     picture. A picture for which ``soft_labels.npz`` has no answer keeps its labels.
@@ -85,17 +86,16 @@ def soften(rows: pd.DataFrame, share: float | None = None) -> pd.DataFrame:
     with np.load(MODELS / "utkface" / "soft_labels.npz") as file:
         told = pd.DataFrame(file["values"], file["name_hash"])
     told = told.reindex(_hash(rows)).to_numpy()
-    mixed = np.float32(given + (share or 0) * np.nan_to_num(told - given))
+    mixed = np.float32(given + share * np.nan_to_num(told - given))
     return rows.assign(age=mixed[:, 0], gender=mixed[:, 1], ethnicity=[*mixed[:, 2:]])
 
 
 def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
     """Append a look at a test set to ``test_looks.csv``, once for each training."""
     log = run.stem.with_name("test_looks.csv")
-    trained = run.history["date"]
+    this = [run.name, run.history["date"], key]
     if log.exists():
-        past = pd.read_csv(log)
-        same = past[["training", "trained", "set"]] == [run.name, trained, key]
+        same = pd.read_csv(log)[["training", "trained", "set"]] == this
         if same.all(axis=1).any():
             return
     figures = point_values(predictions)
@@ -103,14 +103,16 @@ def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
         "date": datetime.date.today().isoformat(),
         "commit": run.history["commit"],
         "training": run.name,
-        "trained": trained,
+        "trained": run.history["date"],
         "set": key,
         "n": len(predictions),
         **{metric: round(figures.get(metric, np.nan), 5) for metric in HEADLINE},
         "why": why,
     }
+    how = {"mode": "a", "index": False}
     try:
-        pd.DataFrame([row]).to_csv(log, mode="a", index=False, header=not log.exists())
+        with filelock.FileLock(log.with_name(f".{log.name}.lock")):
+            pd.DataFrame([row]).to_csv(log, header=not log.exists(), **how)
     except OSError as why:
         raise ValueError(
             f"The look at the {key} set cannot be logged in {log.name} beside "

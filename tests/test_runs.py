@@ -395,7 +395,7 @@ store.fit_or_load("sum", tiny.Settings(epochs=60), tiny.build_sum, fit)
 
 
 @pytest.mark.parametrize(
-    "kills", [5, pytest.param(50, marks=pytest.mark.stress)], ids=["5", "50"]
+    "kills", [3, pytest.param(50, marks=pytest.mark.stress)], ids=["3", "50"]
 )
 def test_killed_at_random_moments_no_finished_epoch_is_lost(store, tmp_path, kills):
     paths = os.pathsep.join([str(labels.ROOT), str(labels.ROOT / "tests")])
