@@ -33,8 +33,7 @@ def predict(model: keras.Model, rows: pd.DataFrame, flow, flip=True) -> pd.DataF
     With ``flip`` each prediction is the mean of two: of the picture and of its mirror
     image (flip averaging, a form of test-time augmentation).
     """
-    order = {name: row for row, name in enumerate(flow.filenames)}
-    places = [order[name] for name in rows["img_name"]]
+    places = pd.Series(range(len(flow.filenames)), flow.filenames)[rows["img_name"]]
     views = []
     for mirrored in (False, True)[: 1 + flip]:
         outputs = model.predict(LabelledBatches(flow, mirrored=mirrored), verbose=0)
@@ -52,8 +51,7 @@ def make_or_load(run: Run, key: str, rows: pd.DataFrame, make, look: str = ""):
     predictions nor weights are there.
     """
     path = run.path(f"_{key}.npz")
-    found = _load(path, rows)
-    if found is None:
+    if (found := _load(path, rows)) is None:
         if not run.path(".keras").exists():
             raise ValueError(
                 f"{run.name} has neither weights nor predictions for all {len(rows):,} "

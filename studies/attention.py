@@ -39,9 +39,8 @@ def cover(pictures: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """
     hidden = np.zeros((len(pictures), CELLS**2), bool)
     np.put_along_axis(hidden, cells, True, axis=1)
-    hidden = hidden.reshape(-1, CELLS, CELLS, 1)
     side = pictures.shape[1] // CELLS
-    hidden = hidden.repeat(side, axis=1).repeat(side, axis=2)
+    hidden = hidden.reshape(-1, CELLS, CELLS, 1).repeat(side, 1).repeat(side, 2)
     return np.where(hidden, pictures.mean(dtype="float32"), pictures)
 
 

@@ -178,28 +178,29 @@ def tell_sensitivity(views: dict[str, dict[str, pd.DataFrame]], rows) -> str:
 
 
 def show_errors(view: pd.DataFrame) -> None:
-    """Show the share of wrong answers by gender with adults' ethnicity, and with age.
-
-    Of groups under 30, only the number of pictures.
+    """Show the share of wrong answers by gender with adults' ethnicity, and with age,
+    and what the genders differ by. Of groups under 30, only the number of pictures.
     """
-    wrong = groups.errors_of(view)["gender"]
+    wrong, rows = groups.errors_of(view)["gender"], []
     names = [f"{a}–{b - 1} years" for a, b in zip(BANDS, BANDS[1:], strict=False)]
     bands = pd.cut(view["age"], BANDS, right=False, labels=names)
-    gender = view["gender"].map(dict(enumerate(GENDERS)))
-    adults, rows = dict(enumerate(f"{name}, 18–60" for name in ETHNICITIES)), {}
-    grown = view["ethnicity"].where(view["age"].between(18, 60)).map(adults)
+    grown = view["ethnicity"].where(view["age"].between(18, 60))
+    grown = grown.map(dict(enumerate(f"{name}, 18–60" for name in ETHNICITIES)))
     for key in (grown, bands):
-        for (name, label), part in measure.by_group(wrong, [key, gender]).iterrows():
-            told = groups.tell(part) if part["n"] >= groups.FEWEST else "–"
-            row = {f"Images, {label}": f"{part['n']:,.0f}"}
-            row[f"Wrong, {label} (%)"] = told
-            rows.setdefault(name, {"Group": name}).update(row)
-    none = [{"Group": "no labels of ethnicity and age here"}]
-    report.show_table(pd.DataFrame([*rows.values()] or none).fillna("–"))
+        found = measure.by_group(wrong, [key, view["gender"]])
+        for name, sides in found.groupby(level=0, sort=False):
+            sides, row = sides.loc[name].reindex([1, 0]), {"Group": name}
+            enough = sides["n"] >= groups.FEWEST
+            for code, side in sides.fillna({"n": 0}).iterrows():
+                told = groups.tell(side) if enough[code] else "–"
+                row[f"Wrong, {GENDERS[code]} (%)"] = f"{told} of {side['n']:,.0f}"
+            apart = report.with_interval(groups.difference(*sides.values), signs=True)
+            rows.append(row | {"Female − male": apart if enough.all() else "–"})
+    none = {"Group": "no labels of ethnicity and age here"}
+    report.show_table(pd.DataFrame(rows or [none]))
     young = view["age"] < 13
     shares = 100 * young.mean(), 100 * wrong[young].sum() / max(1, wrong.sum())
-    told = "Under 13: {:.1f} % of the images, {:.1f} % of the errors."
-    report.say(told.format(*shares))
+    report.say("Under 13: {:.1f} % of images, {:.1f} % of errors.".format(*shares))
 
 
 def show_conditions(seen: dict[str, dict[str, pd.DataFrame]]) -> dict:

@@ -96,8 +96,9 @@ def averages(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.Series:
         worst = table["mean"].idxmax()
         found[f"{ERRORS[task]}: mean of all images"] = f"{errors[task].mean():.1f}"
         found[f"{ERRORS[task]}: mean of the groups"] = f"{table['mean'].mean():.1f}"
-        told = f"{tell(table.loc[worst])}: {phrase(worst)}"
-        found[f"{ERRORS[task]}: worst group"] = told
+        found[f"{ERRORS[task]}: worst group"] = (
+            f"{tell(table.loc[worst])}: {phrase(worst)}"
+        )
     return pd.Series(found)
 
 
@@ -129,15 +130,15 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
         if min(len(here), len(rest)) < FEWEST:
             continue
         for task in errors:
-            inside, outside = errors.loc[here, task], errors.loc[rest, task]
-            welch = scipy.stats.ttest_ind(inside, outside, equal_var=False)
+            pair = [errors.loc[part, task] for part in (here, rest)]
+            welch = scipy.stats.ttest_ind(*pair, equal_var=False)
             ends, p = welch.confidence_interval(), welch.pvalue
+            gap = pair[0].mean() - pair[1].mean(), *ends
             if task != "age":
-                missed = [[(x > 0).sum(), (x == 0).sum()] for x in (inside, outside)]
+                missed = [[(x > 0).sum(), (x == 0).sum()] for x in pair]
                 p = scipy.stats.fisher_exact(missed).pvalue
-                ends = _newcombe(*(by_group(x, x * 0 + 1) for x in (inside, outside)))
-            gap = inside.mean() - outside.mean()
-            rows.append((group, task, len(here), inside.mean(), gap, *ends, p))
+                gap = difference(*(by_group(x, 0 * x).iloc[0] for x in pair))
+            rows.append((group, task, len(here), pair[0].mean(), *gap, p))
     columns = ["group", "task", "n", "error", "gap", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
     if len(table):
@@ -145,11 +146,11 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _newcombe(first, second):
-    """Ends of the interval of a difference of two shares, from their Wilson's."""
-    spans = [x.iloc[0][["mean", "low", "high"]].astype(float) for x in (first, second)]
-    (p, low, high), (q, least, most) = spans
-    return p - q - np.hypot(p - low, most - q), p - q + np.hypot(high - p, q - least)
+def difference(first, second) -> tuple[float, float, float]:
+    """Of two shares, rows of ``by_group``, and its interval (Newcombe 1998)."""
+    (_, p, low, high), (_, q, least, most) = first, second
+    below, above = np.hypot(p - low, most - q), np.hypot(high - p, q - least)
+    return p - q, p - q - below, p - q + above
 
 
 def largest(gaps: pd.DataFrame) -> pd.DataFrame:

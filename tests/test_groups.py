@@ -129,10 +129,11 @@ def test_a_mean_is_told_with_its_interval():
 def test_shares_differ_within_newcombes_interval():
     """56 of 70 against 48 of 80, Newcombe (1998), table II: 0.0524 to 0.3339."""
     shares = [
-        groups.by_group(pd.Series([100.0] * k + [0.0] * (n - k)), [0] * n)
+        groups.by_group(pd.Series([100.0] * k + [0.0] * (n - k)), [0] * n).iloc[0]
         for k, n in ((56, 70), (48, 80))
     ]
-    assert groups._newcombe(*shares) == pytest.approx((5.24, 33.39), abs=0.01)
+    found = groups.difference(*shares)
+    assert found == pytest.approx((20.0, 5.24, 33.39), abs=0.01)
 
 
 def test_the_largest_gaps_are_told_by_task():
