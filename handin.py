@@ -60,7 +60,10 @@ th, td { border-bottom: .2mm solid #bbb; padding: 0 .8mm; text-align: left;
   line-height: 1.08 } td { white-space: nowrap }
 pre { font: inherit !important; margin: 0; white-space: pre-wrap }
 pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
-.celltag_wide table { break-inside: avoid }
+.celltag_wide table { break-inside: avoid } .celltag_wide td { padding: 0 1.2mm }
+body { counter-reset: figure } .output_area:has(img) { position: relative }
+.output_area:has(img)::after { counter-increment: figure; position: absolute;
+  left: 0; top: 0; font-size: 6.5pt; content: "Fig. " counter(figure) }
 td:last-child { white-space: normal }
 .text_cell:last-child { font-size: 6.5pt }
 img { max-width: 100%; max-height: 38mm; display: block }

@@ -51,12 +51,12 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
 
 
 def show_settings(runs: dict[str, Run]) -> None:
-    """Show the settings of networks side by side; all of them have ReLU somewhere."""
+    """Show the settings in which networks differ, side by side."""
     table = pd.DataFrame({t: run.history["settings"] for t, run in runs.items()})
     table = table.drop(["base_digest", "base_date"]).map(report.format_setting)
-    table.loc["activation"] = table.loc["activation"].replace("–", "relu")
-    table.index = table.index.str.replace("_", " ").str.capitalize()
-    report.show_table(table.reset_index(names="Setting"))
+    table = table[table.nunique(axis=1) > 1].reset_index(names="Setting")
+    table["Setting"] = table["Setting"].str.replace("_", " ").str.capitalize()
+    report.show_table(table)
 
 
 def show_measures(views: dict[str, pd.DataFrame]) -> None:
