@@ -10,6 +10,7 @@ A4 it has at most four pages; where a browser is found, it is printed to a PDF t
 import argparse
 import copy
 import html
+import itertools
 import pathlib
 import re
 import sys
@@ -61,9 +62,7 @@ th, td { border-bottom: .2mm solid #bbb; padding: 0 .8mm; text-align: left;
 pre { font: inherit !important; margin: 0; white-space: pre-wrap }
 pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .celltag_wide table { break-inside: avoid } .celltag_wide td { padding: 0 1.2mm }
-body { counter-reset: figure } .output_area:has(img) { position: relative }
-.output_area:has(img)::after { counter-increment: figure; position: absolute;
-  left: 0; top: 0; font-size: 6.5pt; content: "Fig. " counter(figure) }
+.figure { float: left; margin-right: -9mm; position: relative; font-size: 7pt }
 td:last-child { white-space: normal }
 .text_cell:last-child { font-size: 6.5pt }
 img { max-width: 100%; max-height: 38mm; display: block }
@@ -119,6 +118,10 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
     body, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
     body = re.sub(
         "<pre[^>]*>(?:(?!</pre>)[^┏])*┏.*?</pre>", table_of, body, flags=re.DOTALL
+    )
+    numbers = itertools.count(1)
+    body = re.sub(
+        "<img", lambda _: f'<span class="figure">Fig. {next(numbers)}</span><img', body
     )
     for mark, what in (("<img", "figure"), ("<table", "table")):
         if mark not in body:

@@ -192,9 +192,9 @@ def show_errors(view: pd.DataFrame) -> None:
             sides, row = sides.loc[name].reindex([1, 0]), {"Group": name}
             enough = sides["n"] >= groups.FEWEST
             for code, side in sides.fillna({"n": 0}).iterrows():
-                told = groups.tell(side) if enough[code] else "–"
+                told = report.with_interval(side[1:], 0) if enough[code] else "–"
                 row[f"Wrong, {GENDERS[code]} (%)"] = f"{told} of {side['n']:,.0f}"
-            apart = report.with_interval(groups.difference(*sides.values), signs=True)
+            apart = report.with_interval(groups.difference(*sides.values), 0, True)
             rows.append(row | {"Female − male": apart if enough.all() else "–"})
     none = {"Group": "no labels of ethnicity and age here"}
     report.show_table(pd.DataFrame(rows or [none]))
