@@ -131,7 +131,7 @@ def make_report(notebook: nbformat.NotebookNode, group: str, students: str) -> s
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f"<title>Gender recognition, group {html.escape(group)}</title>"
         f"<style>{STYLE}</style></head><body>"
-        "<header><h1>Gender recognition from faces</h1>"
+        "<header><h1>Gender recognition from a face</h1>"
         f"<p>Group {html.escape(group)}. {html.escape(names)}</p></header>"
         f"{body}</body></html>\n"
     )

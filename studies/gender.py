@@ -25,7 +25,8 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
     epochs = dict(history["epochs"])
     for key in ("loss", "val_loss"):
         epochs[key] = np.divide(epochs[key], history["settings"]["loss_weight"])
-    figure = plots.curves({title: history | {"epochs": epochs}}, panels, title)
+    told = f"{title} (validation: selection half)"
+    figure = plots.curves({title: history | {"epochs": epochs}}, panels, told)
     figure.set_size_inches(5.6, 2.4)
     figure.axes[-1].get_legend().remove()
     plots.legend_below(figure, figure.axes[-1], ncols=3)
@@ -62,8 +63,7 @@ def show_settings(runs: dict[str, Run]) -> None:
 def show_measures(views: dict[str, pd.DataFrame]) -> None:
     """Show accuracy, sensitivity, specificity, F1 and AUC of several predictions."""
     table = report.metrics_table({k: measure.evaluate(v) for k, v in views.items()})
-    table["Metric"] = table["Metric"].str.removeprefix("Gender: ")
-    report.show_table(table)
+    report.show_table(table.replace("^Gender: ", "", regex=True))
 
 
 def show_gains(views: dict[str, dict[str, pd.DataFrame]], title: str) -> None:
@@ -112,6 +112,8 @@ def show_trials(views: dict[str, list[pd.DataFrame]], steps: dict, runs: dict) -
     pasts = [[run.history["epochs"] for run in runs[title]] for title in made["Trial"]]
     last = [np.mean([past[METRIC][-1] for past in seeds]) for seeds in pasts]
     made["Training, last epoch (%)"] = [f"{100 * share:.1f}" for share in last]
+    weight = next(iter(runs.values()))[0].history["settings"]["loss_weight"]
+    made["Chose"] = [f"{min(one['val_loss']) / weight:.3f}" for one, *_ in pasts]
     report.show_table(made)
     report.show_table(table)
 
@@ -123,11 +125,9 @@ def compare_trials(views: dict[str, list[pd.DataFrame]], steps: dict) -> pd.Data
     """
     rows = []
     for title, seeds in views.items():
-        of, _ = steps[title]
-        row = {"Trial": title, "Starts from": of}
+        row = {"Trial": title, "Starts from": (of := steps[title][0])}
         row["Accuracy (%)"] = report.format_metric(METRIC, measure.average(seeds))
-        losses = cross_entropy(seeds)
-        row["Cross-entropy"] = f"{losses.mean():.3f}"
+        row["Cross-entropy"] = f"{cross_entropy(seeds).mean():.3f}"
         if start := views.get(of):
             pairs = [(start, seeds), *zip(start, seeds, strict=True)]
             step, *each = (measure.compare(*pair)[METRIC] for pair in pairs)

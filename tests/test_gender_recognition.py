@@ -295,11 +295,13 @@ def test_cross_entropy_is_that_of_the_label():
 def test_trials_are_shown_with_their_settings_and_training(monkeypatch):
     shown = []
     monkeypatch.setattr(gender.report, "show_table", shown.append)
-    pasts = [{"epochs": {"gender_accuracy": [0.1, end]}} for end in (0.5, 0.7)]
-    pair = [runs.Run("name", ROOT / "stem", past) for past in pasts]
+    made = {"settings": {"loss_weight": 2.0}}
+    logs = [{"gender_accuracy": [0.1, end], "val_loss": [end, 1]} for end in (0.5, 0.7)]
+    pair = [runs.Run("name", ROOT / "stem", made | {"epochs": log}) for log in logs]
     gender.show_trials(TRIALS, STEPS, dict.fromkeys(TRIALS, pair))
     assert shown[0]["Settings"].tolist() == ["", "", "seed 3"]
     assert set(shown[0]["Training, last epoch (%)"]) == {"60.0"}
+    assert set(shown[0]["Chose"]) == {"0.250"}  # the first seed's, without the weight
     assert "By seed" in shown[1] and "Starts from" not in shown[1]
     gender.show_abroad(TRIALS, {t: x[:1] for t, x in TRIALS.items()}, STEPS)
     assert shown[2]["Framed, second seed: change (points)"][2].startswith("**+")
