@@ -48,11 +48,11 @@ README = (
 MOST_PAGES = 4  # of the report
 STYLE = """
 @page { size: A4; margin: 8mm 10mm }
-body { font: 8.2pt/1.09 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
+body { font: 8.2pt/1.07 "DejaVu Sans Condensed", "Liberation Sans", Arial, sans-serif;
   max-width: 190mm; margin: auto; columns: 2; column-gap: 5mm }
 header, .celltag_wide { column-span: all }
 .output_area:has(img[alt^="ROC curves and confusion"]) { column-span: all }
-h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11pt; margin: 2mm 0 .4mm }
+h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11pt; margin: 1.4mm 0 .3mm }
 h3 { font-size: 9.5pt; margin: 1.5mm 0 .3mm } p, ul { margin: .6mm 0 }
 h2, h3 { break-after: avoid } tr, img { break-inside: avoid }
 ul { padding-left: 4mm } a { color: inherit; text-decoration: none }
