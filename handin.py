@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         archive.writestr(f"notebooks/{NOTEBOOK.name}", nbformat.writes(notebook))
         archive.writestr(f"{NOTEBOOK.stem}.py", script)
         for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
-            if path.is_file():
+            if path.is_file() and not path.name.startswith("."):
                 archive.write(path, path.relative_to(ROOT))
     shipped = source == NOTEBOOK
     made_of = "the notebook that comes with the project" if shipped else f"{source}"

@@ -1,5 +1,6 @@
 """Predictions are made once and kept; looks at test sets are logged at once."""
 
+import contextlib
 import datetime
 
 import filelock
@@ -91,18 +92,16 @@ def soften(rows: pd.DataFrame, share: float) -> pd.DataFrame:
 def log_look(run: Run, key: str, predictions: pd.DataFrame, why: str) -> None:
     """Append a look at a test set to ``test_looks.csv``, once for each training."""
     log = run.stem.with_name("test_looks.csv")
-    this = [run.name, run.history["date"], key]
-    if log.exists():
-        same = pd.read_csv(log)[["training", "trained", "set"]] == this
+    look = {"training": run.name, "trained": run.history["date"], "set": key}
+    with contextlib.suppress(FileNotFoundError, pd.errors.EmptyDataError):
+        same = pd.read_csv(log)[[*look]] == [*look.values()]
         if same.all(axis=1).any():
             return
     figures = point_values(predictions)
     row = {
         "date": datetime.date.today().isoformat(),
         "commit": run.history["commit"],
-        "training": run.name,
-        "trained": run.history["date"],
-        "set": key,
+        **look,
         "n": len(predictions),
         **{metric: round(figures.get(metric, np.nan), 5) for metric in HEADLINE},
         "why": why,

@@ -53,7 +53,8 @@ def show_network(run: Run, title: str, views: dict[str, pd.DataFrame], note: str
 def show_settings(runs: dict[str, Run]) -> None:
     """Show the settings in which networks differ, side by side."""
     table = pd.DataFrame({t: run.history["settings"] for t, run in runs.items()})
-    table = table.drop(["base_digest", "base_date"]).map(report.format_setting)
+    table = table.drop(["base_digest", "base_date"]).fillna("–")
+    table = table.map(report.format_setting)
     table = table[table.nunique(axis=1) > 1].reset_index(names="Setting")
     table["Setting"] = table["Setting"].str.replace("_", " ").str.capitalize()
     report.show_table(table)
@@ -112,7 +113,9 @@ def show_trials(views: dict[str, list[pd.DataFrame]], steps: dict, runs: dict) -
     last = [np.mean([past[METRIC][-1] for past in seeds]) for seeds in pasts]
     made["Training, last epoch (%)"] = [f"{100 * share:.1f}" for share in last]
     weight = next(iter(runs.values()))[0].history["settings"]["loss_weight"]
-    made["Chose"] = [f"{min(one['val_loss']) / weight:.3f}" for one, *_ in pasts]
+    made["Selection half"] = [
+        f"{min(one['val_loss']) / weight:.3f}" for one, *_ in pasts
+    ]
     report.show_table(made)
     report.show_table(table)
 

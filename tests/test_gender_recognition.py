@@ -255,7 +255,7 @@ def view(right, count=400, **columns):
     table = pd.DataFrame({"age": 30, "gender": true, "ethnicity": 0} | columns)
     return table.assign(
         age_predicted=np.nan,
-        gender_probability=answers.astype(float),
+        gender_probability=columns.get("gender_probability", answers.astype(float)),
         **dict.fromkeys(("White", "Black", "Asian", "Indian", "Other"), np.nan),
     )
 
@@ -301,7 +301,9 @@ def test_trials_are_shown_with_their_settings_and_training(monkeypatch):
     gender.show_trials(TRIALS, STEPS, dict.fromkeys(TRIALS, pair))
     assert shown[0]["Settings"].tolist() == ["", "", "seed 3"]
     assert set(shown[0]["Training, last epoch (%)"]) == {"60.0"}
-    assert set(shown[0]["Chose"]) == {"0.250"}  # the first seed's, without the weight
+    assert set(shown[0]["Selection half"]) == {
+        "0.250"
+    }  # the first seed's, without the weight
     assert "By seed" in shown[1] and "Starts from" not in shown[1]
     gender.show_abroad(TRIALS, {t: x[:1] for t, x in TRIALS.items()}, STEPS)
     assert shown[2]["Framed, second seed: change (points)"][2].startswith("**+")
@@ -422,6 +424,10 @@ def test_errors_by_group_give_no_share_of_small_groups(monkeypatch):
     assert table.loc["0–2 years", "Wrong, female (%)"] == "– of 20"
     assert table.loc["0–2 years", "Female − male"] == "–"
     assert " to " in table.loc["18–39 years", "Female − male"]
+    gender.show_errors(view(1, gender_probability=np.zeros(400)))  # women are missed
+    assert (
+        shown.pop().set_index("Group").loc["18–39 years", "Female − male"][:4] == "+100"
+    )
     assert said[0].startswith("Under 13: 10.0 %")
     gender.show_errors(view(0.8, age=np.nan, ethnicity=np.nan))
     assert "no labels" in shown[1]["Group"][0]

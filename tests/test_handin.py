@@ -81,6 +81,7 @@ def test_the_zip_holds_report_code_and_weights(executed, tmp_path, monkeypatch, 
     assert "secret = 'source code'" in script and ast.parse(script)
     assert "Group 7. A &lt;b&gt;, 12; C, 34" in report
     assert "93.1" in report and "Gender" in report
+    assert report.count("Fig. 1</span><img") == 1 and "Fig. 2" not in report
     assert "source code" not in report and "not in the report" not in report
     assert "group_7.zip" in capsys.readouterr().out
 
