@@ -42,7 +42,7 @@ unexport MPLBACKEND
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
 
-run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs/runs (3 to 6 minutes on the sample, 1 to 2 on the assignment's data)
+run: $(VENV)/run.stamp  ## run one notebook, as a page to hand in too, into logs/runs (3 to 9 minutes on the sample, 1 to 2 on the assignment's data)
 	$(ANNOUNCE)
 	@mkdir -p $(OUT)
 	@$(call EXECUTE,$(NOTEBOOK))
