@@ -127,7 +127,8 @@ def compare_trials(views: dict[str, list[pd.DataFrame]], steps: dict) -> pd.Data
     """
     rows = []
     for title, seeds in views.items():
-        row = {"Trial": title, "Starts from": (of := steps[title][0])}
+        of, _ = steps[title]
+        row = {"Trial": title, "Starts from": of}
         row["Accuracy (%)"] = report.format_metric(METRIC, measure.average(seeds))
         row["Cross-entropy"] = f"{cross_entropy(seeds).mean():.3f}"
         if start := views.get(of):

@@ -96,9 +96,8 @@ def averages(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.Series:
         worst = table["mean"].idxmax()
         found[f"{ERRORS[task]}: mean of all images"] = f"{errors[task].mean():.1f}"
         found[f"{ERRORS[task]}: mean of the groups"] = f"{table['mean'].mean():.1f}"
-        found[f"{ERRORS[task]}: worst group"] = (
-            f"{tell(table.loc[worst])}: {phrase(worst)}"
-        )
+        told = f"{tell(table.loc[worst])}: {phrase(worst)}"
+        found[f"{ERRORS[task]}: worst group"] = told
     return pd.Series(found)
 
 
