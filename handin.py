@@ -29,6 +29,7 @@ CODE = (  # what makes the results and the predictions; patterns below the proje
     "facekit/*.py",
     "studies/*.py",
     "inference/*.py",
+    "tools/vgg16.py",
     "requirements.txt",
     "constraints.txt",
     "data/README.md",
