@@ -73,7 +73,7 @@ img[alt^="Cross-entropy"] { max-height: 28mm }
 
 
 def table_of(summary: re.Match) -> str:
-    """Turn a Keras summary, drawn of lines, into an HTML table."""
+    """Turn a Keras summary, drawn of lines, into a table without nested layers."""
     text = html.unescape(re.sub("<[^>]+>", "", summary[0]))
     rows, cells = [], None
     for line in text.splitlines():
@@ -82,7 +82,7 @@ def table_of(summary: re.Match) -> str:
             pairs = zip(cells or [""] * len(parts), parts, strict=True)
             cells = [before + part for before, part in pairs]
         elif cells:
-            rows.append(cells)
+            rows += [cells] * (not cells[0].startswith("└"))
             cells = None
     lines = ["".join(f"<td>{html.escape(part)}</td>" for part in row) for row in rows]
     lines[0] = lines[0].replace("td>", "th>")

@@ -67,11 +67,11 @@ def show_measures(views: dict[str, pd.DataFrame]) -> None:
 
 
 def show_gains(views: dict[str, dict[str, pd.DataFrame]], title: str) -> None:
-    """Show by how much a network is better than each of the others on each set."""
+    """Show by how much a network is better than each other one: the last two sets."""
     gains = {
         f"{other}, {name}": measure.compare(part, views[title][name])
         for other, parts in views.items()
-        for name, part in parts.items()
+        for name, part in [*parts.items()][-2:]
         if other != title
     }
     report.show_table(report.changes_table(gains, f"Accuracy: {title} against"))

@@ -34,6 +34,7 @@ def settings(notebook):
         named[f"gender_{kind}"] = trial
         named[f"gender_{kind}_seed2"] = dataclasses.replace(trial, seed=2)
     base = json.loads((ROOT / "model/utkface/assignment_2/mtl.json").read_text())
+    named["gender_vgg16"] = dataclasses.replace(notebook.HEAD, base="VGG16")
     named["gender_mtl_transfer"] = dataclasses.replace(
         notebook.HEAD,
         base="main network",
@@ -323,11 +324,11 @@ def test_a_change_is_bold_if_every_seed_shows_it():
 def test_gains_are_over_every_other_network(monkeypatch):
     shown = []
     monkeypatch.setattr(gender.report, "show_table", shown.append)
-    parts = {"validation": view(0.7), "test": view(0.8)}
+    parts = {"validation": view(0.7), "test": view(0.8), "foreign test": view(0.6)}
     better = {name: view(0.9) for name in parts}
     gender.show_gains({"Baseline": parts, "New": better}, "New")
     rows = shown[0].set_index("Accuracy: New against")["Gender"]
-    assert rows.index.tolist() == ["Baseline, validation", "Baseline, test"]
+    assert rows.index.tolist() == ["Baseline, test", "Baseline, foreign test"]
     assert rows.str.startswith("better by").all()
 
 
