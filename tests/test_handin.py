@@ -35,7 +35,7 @@ SUMMARY = """<pre style="x">Model: "small"
 │ a_layer_w │      448 │
 │ ith_a_nam │          │
 ├───────────┼──────────┤
-│   └ dense │      100 │
+│   └ conv1 │      100 │
 ├───────────┼──────────┤
 │ out (<i>Den</i>) │       65 │
 └───────────┴──────────┘
@@ -135,7 +135,7 @@ def test_a_summary_of_a_network_becomes_a_table(executed):
     assert "<tr><td>a_layer_with_a_nam</td><td>448</td></tr>" in report
     assert "<tr><td>out (Den)</td><td>65</td></tr></table>" in report
     assert 'Model: "small"' in report and "Total params: 513" in report
-    assert not set("┃│└") & set(report) and "dense" not in report
+    assert not set("┃│└") & set(report) and "conv1" not in report
 
 
 def test_sections_of_the_report_are_numbered_from_one():
