@@ -242,10 +242,10 @@ def explain_gap(right: dict[str, pd.DataFrame]) -> str:
         "Framing UTKFace as the foreign set makes the improvement worth "
         f"{_interval(gains[0])} points more; framing the foreign set as UTKFace makes "
         f"it worth {_interval(gains[1])} less. "
-        f"{shares} What framing leaves: in UTKFace's frame, foreign pictures still "
-        f"cost the baseline {_interval(lost[0] - lost[1])} points more than UTKFace's "
-        f"adults. Age: among these the improvement is worth {means[ADULTS][0]:.1f} "
-        f"points, among all {start[0]:.1f}; framed as foreign, "
+        f"{shares} What framing leaves: in UTKFace's frame, the baseline's accuracy on "
+        f"foreign pictures is {_interval(lost[0] - lost[1])} points lower than on "
+        "UTKFace's adults. Age: among these the improvement is worth "
+        f"{means[ADULTS][0]:.1f} points, among all {start[0]:.1f}; framed as foreign, "
         f"{means['– adults, framed as foreign'][0]:.1f} and {framed[0]:.1f}."
     )
 

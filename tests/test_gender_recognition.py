@@ -389,7 +389,7 @@ def test_the_gap_is_told_with_what_closes_it():
     assert "a gap of 40.0 (" in told
     assert "makes the improvement worth 20.0 (" in told and "worth 30.0 (" in told
     assert told.index("explains between 50 (") < told.index("and 75 (")
-    assert "cost the baseline 7.0 (7.0–7.0) points more" in told
+    assert "foreign pictures is 7.0 (7.0–7.0) points lower" in told
     assert "among these the improvement is worth 1.0 points, among all 2.0" in told
     assert "framed as foreign, 26.0 and 22.0." in told
     told = gender.explain_gap(worth(POINTS | {"Foreign test": 3}))
