@@ -44,6 +44,7 @@ README = (
     "pip install -r requirements.txt -c constraints.txt\n"
     "jupyter lab notebooks/gender_recognition.ipynb       # all results\n"
     "python gender_recognition.py                         # the same as a script\n"
+    "python tools/vgg16.py        # ImageNet's weights, to train VGG16's new layers\n"
     "python predict.py pictures/ --model gender_improved  # your own pictures\n"
 )
 MOST_PAGES = 4  # of the report

@@ -181,7 +181,7 @@ def tell_sensitivity(views: dict[str, dict[str, pd.DataFrame]], rows) -> str:
 
 
 def show_errors(view: pd.DataFrame) -> None:
-    """Show the share of wrong answers by gender with adults' ethnicity, and with age,
+    """Show the share of wrong answers by gender: all, with adults' ethnicity, with age;
     and what the genders differ by. Of groups under 30, only the number of pictures.
     """
     wrong, rows = groups.errors_of(view)["gender"], []
@@ -189,7 +189,7 @@ def show_errors(view: pd.DataFrame) -> None:
     bands = pd.cut(view["age"], BANDS, right=False, labels=names)
     grown = view["ethnicity"].where(view["age"].between(18, 60))
     grown = grown.map(dict(enumerate(f"{name}, 18–60" for name in ETHNICITIES)))
-    for key in (grown, bands):
+    for key in (pd.Series("All", view.index), grown, bands):
         found = measure.by_group(wrong, [key, view["gender"]])
         for name, sides in found.groupby(level=0, sort=False):
             sides, row = sides.loc[name].reindex([1, 0]), {"Group": name}

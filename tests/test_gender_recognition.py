@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -114,6 +115,20 @@ def test_the_records_hold_no_hyperparameter_that_a_network_lacks(settings):
         assert told[field] is None
     assert settings["gender_improved"].base is None
     assert settings["gender_mtl_transfer"].filters is None
+
+
+def test_a_run_is_shown_where_it_brings_answers(notebook, monkeypatch, tmp_path):
+    shipped = runs.Run("gender_vgg16", SHIPPED / "gender_vgg16", {})
+    (path,) = SHIPPED.glob("gender_vgg16_foreign_test-*.npz")
+    own = runs.Run(
+        "x", tmp_path / "runs" / "utkface-1" / "gender_recognition" / "x", {}
+    )
+    found = {}
+    for name in (path.stem.rpartition("-")[2], "000000", None):
+        foreign = name and types.SimpleNamespace(digest=name)
+        monkeypatch.setattr(notebook, "foreign", foreign, raising=False)
+        found[name] = notebook.is_answered(shipped), notebook.is_answered(own)
+    assert [*found.values()] == [(True, True), (False, True), (True, True)]
 
 
 @pytest.fixture(scope="module")
@@ -421,6 +436,7 @@ def test_errors_by_group_give_no_share_of_small_groups(monkeypatch):
     ages = np.where(np.arange(400) < 40, 2, 30)
     gender.show_errors(view(0.8, age=ages))
     table = shown[0].set_index("Group")
+    assert table.loc["All", "Wrong, male (%)"].endswith(") of 200")
     assert table.loc["White, 18–60", "Wrong, male (%)"].endswith(") of 180")
     assert table.loc["0–2 years", "Wrong, female (%)"] == "– of 20"
     assert table.loc["0–2 years", "Female − male"] == "–"

