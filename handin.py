@@ -67,7 +67,7 @@ pre span { color: inherit !important } pre, code { overflow-wrap: anywhere }
 .figure { float: left; margin-right: -9mm; position: relative; font-size: 7pt }
 td:last-child { white-space: normal }
 .text_cell:last-child { font-size: 6.5pt }
-img { max-width: 100%; max-height: 37mm; display: block }
+img { max-width: 100%; max-height: 36mm; display: block }
 img[alt^="ROC curves of all"] { max-height: 42mm }
 img[alt^="Cross-entropy"] { max-height: 28mm }
 """
