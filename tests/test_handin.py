@@ -74,7 +74,8 @@ def test_the_zip_holds_report_code_and_weights(executed, tmp_path, monkeypatch, 
     assert [cell.source for cell in rest] == [
         cell.source for cell in nbformat.read(executed, as_version=4).cells
     ]
-    assert {"predict.py", "requirements.txt", "tools/vgg16.py"} <= names
+    assert {"predict.py", "requirements.txt", "constraints.txt"} <= names
+    assert "tools/vgg16.py" in names
     assert {"facekit/__init__.py", "data/README.md", "data/split.csv.gz"} <= names
     weights = ("gender_recognition/gender_improved", "assignment_2/mtl")
     assert {f"model/utkface/{name}.keras" for name in weights} <= names
