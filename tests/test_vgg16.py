@@ -22,31 +22,22 @@ def convolutions():
     return found
 
 
-@pytest.fixture
-def pack(tmp_path):
+def pack(arrays, path):
     """Write arrays as the package holds them."""
-
-    def write(arrays):
-        pairs = zip(arrays[::2], arrays[1::2], strict=False)
-        layers = {
-            f"Conv_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(pairs)
-        }
-        lines = {"NetLinLayer_0": {"kernel": np.ones((1, 1, 64, 1), "float32")}}
-        content = pickle.dumps({"VGG16_0": layers} | lines, protocol=3)
-        member = tarfile.TarInfo(vgg16.MEMBER)
-        member.size = len(content)
-        with tarfile.open(
-            tmp_path / "package.tar.gz", "w:gz", compresslevel=0
-        ) as archive:
-            archive.addfile(member, io.BytesIO(content))
-        return tmp_path / "package.tar.gz"
-
-    return write
+    pairs = zip(arrays[::2], arrays[1::2], strict=True)
+    layers = {f"Conv_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(pairs)}
+    lines = {"NetLinLayer_0": {"kernel": np.ones((1, 1, 64, 1), "float32")}}
+    content = pickle.dumps({"VGG16_0": layers} | lines, protocol=3)
+    member = tarfile.TarInfo(vgg16.MEMBER)
+    member.size = len(content)
+    with tarfile.open(path, "w:gz", compresslevel=0) as archive:
+        archive.addfile(member, io.BytesIO(content))
+    return path
 
 
-def test_keras_network_answers_as_torchvisions(convolutions, pack, tmp_path):
+def test_keras_network_answers_as_torchvisions(convolutions, tmp_path):
     weights = tmp_path / "imagenet" / vgg16.WEIGHTS.name
-    vgg16.convert(pack(convolutions), weights)
+    vgg16.convert(pack(convolutions, tmp_path / "package.tar.gz"), weights)
     assert list(weights.parent.iterdir()) == [weights]
     mine = keras.applications.VGG16(False, str(weights), input_shape=(64, 64, 3))
     theirs = keras.applications.VGG16(False, None, input_shape=(64, 64, 3))
