@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     pytest-xdist gives one process the first half of the tests, another the second.
     """
-    slow = "test_jupyterlab_runs", "test_it_runs_from_first", "test_memory_grows"
+    slow = "test_jupyterlab_runs", "test_it_runs_from_first"
     slow += "test_two_notebooks_at_once", "test_killed_at_random"
     long = [item for item in items if item.name.startswith(slow)]
     rest = [item for item in items if item not in long]
