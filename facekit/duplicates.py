@@ -1,7 +1,5 @@
 """The same picture twice: identical pixels, near-duplicates, and what labels say."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import sklearn.preprocessing
@@ -66,22 +64,14 @@ def conflicts(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
     } | {label: int(several[label].sum()) for label in labels.LABELS}
 
 
-def conflicting_pairs(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Count groups of identical pictures by the two labels that contradict each other.
-
-    Of ages the difference is told; the most frequent conflicts come first.
+def repeated(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Per picture with identical others: how many of these, in percent, repeat its
+    ``gender`` and its ``ethnicity``.
     """
-    names, rows = {"gender": labels.GENDERS, "ethnicity": labels.ETHNICITIES}, []
-    spans = {1: "1 or 2", 3: "3 to 5", 6: "6 to 10", 11: "more than 10"}
-    for _, group in _identical(table, found):
-        years = int(np.ptp(group["age"]))
-        texts = [text for least, text in spans.items() if years >= least]
-        rows += [("age", f"{text} years apart") for text in texts[-1:]]
-        for label, words in names.items():
-            codes = itertools.combinations(sorted(group[label].unique()), 2)
-            rows += [(label, f"{words[a]} and {words[b]}") for a, b in codes]
-    pairs = pd.DataFrame(rows, columns=["Label", "The same picture, labelled"])
-    return pairs.value_counts().rename("Groups of pictures").reset_index()
+    by, given = found["digest"].to_numpy(), table[["gender", "ethnicity"]]
+    others = given.groupby(by)["gender"].transform("size") - 1
+    alike = {x: given.groupby([by, x])[x].transform("size") - 1 for x in given}
+    return (100 * pd.DataFrame(alike).div(others, axis=0)).dropna()
 
 
 def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:

@@ -28,8 +28,7 @@ def hash_name(name: str) -> str:
 
 def digest(value) -> str:
     """Six hexadecimal digits of what JSON can hold, the same on every machine."""
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def digest_pictures(images: np.ndarray) -> np.ndarray:

@@ -145,6 +145,21 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def against_labels(again, rows, met, named) -> tuple[pd.DataFrame, list[str]]:
+    """Identical pictures that repeat a label (``duplicates.repeated``), beside test
+    pictures whose label is met, in percent; and for which groups repeating is more
+    frequent, intervals apart. ``rows`` and ``named`` are their groups, as by ``name``.
+    """
+    tables, clear = [], []
+    for way, x, of in (("repeated", again, rows), ("met", met, named)):
+        tables.append(by_label({f"{t.title()} {way} (%)": x[t] for t in again}, of))
+    for task, label in itertools.product(again, named):
+        one, two = by_group(again[task], rows[label]), by_group(met[task], named[label])
+        apart = (one["n"] >= FEWEST) & (one["low"] > two["high"].reindex(one.index))
+        clear += [f"{task} ({group})" for group in one.index[apart]]
+    return tables[0].merge(tables[1].drop(columns="Images"), on="Labelled"), clear
+
+
 def difference(first, second) -> tuple[float, float, float]:
     """Of two shares, rows of ``by_group``, and its interval (Newcombe 1998)."""
     (_, p, low, high), (_, q, least, most) = first, second

@@ -135,22 +135,14 @@ class TestDisagreement:
         assert set(duplicates.conflicts(table, found).values()) == {0}
 
 
-def test_labels_that_contradict_each_other_are_counted_by_pair():
-    digest = list("aabbcccdd")
-    table = pd.DataFrame({"age": 30, "gender": 0, "ethnicity": 0}, index=digest)
-    table["gender"] = [0, 1, 1, 0, 0, 0, 0, 0, 0]
-    table["ethnicity"] = [0, 0, 2, 2, 4, 0, 2, 1, 1]
-    table["age"] = [30, 31, 30, 41, 30, 30, 30, 30, 30]
-    found = pd.DataFrame({"digest": digest})
-    counts = duplicates.conflicting_pairs(table, found)
-    told = {tuple(row[:2]): row[2] for row in counts.to_numpy().tolist()}
-    assert told == {
-        ("gender", "male and female"): 2,
-        ("age", "1 or 2 years apart"): 1,
-        ("age", "more than 10 years apart"): 1,
-        ("ethnicity", "White and Asian"): 1,
-        ("ethnicity", "White and Other"): 1,
-        ("ethnicity", "Asian and Other"): 1,
-    }
-    assert counts.iloc[0, 2] == 2  # the most frequent one first
-    assert duplicates.conflicting_pairs(table.iloc[7:], found.iloc[7:]).empty
+def test_labels_are_repeated_by_so_many_of_the_identical_pictures():
+    digest = list("aabbcccd")
+    table = pd.DataFrame({"age": 30, "gender": 0, "ethnicity": 0}, index=range(8, 16))
+    table["gender"] = [0, 1, 1, 1, 0, 0, 1, 0]
+    table["ethnicity"] = [0, 0, 2, 3, 4, 4, 4, 1]
+    found = pd.DataFrame({"digest": digest}, index=table.index)
+    again = duplicates.repeated(table, found)
+    assert again["gender"].tolist() == [0, 0, 100, 100, 50, 50, 0]
+    assert again["ethnicity"].tolist() == [100, 100, 0, 0, 100, 100, 100]
+    assert again.index.tolist() == list(range(8, 15))
+    assert duplicates.repeated(table.tail(1), found.tail(1)).empty

@@ -114,6 +114,23 @@ def test_a_real_gap_is_certain_and_chance_is_not():
     assert len(plain) < len(found)
 
 
+def test_errors_that_labels_do_not_explain_are_named():
+    rows = people(80, ethnicity=[0] * 40 + [4] * 40)
+    met = 100 - groups.errors_of(answered(rows, 25, 0.0, 0))  # none of Other
+    again = pd.DataFrame({"gender": 90.0, "ethnicity": 50.0}, index=range(60))
+    again.loc[::2, "ethnicity"] = 100.0
+    twins = people(60, ethnicity=[0] * 30 + [4] * 30).set_index(again.index)
+    table, clear = groups.against_labels(
+        again, groups.name(twins), met, groups.name(rows)
+    )
+    assert clear == ["ethnicity (male)", "ethnicity (Other)", "ethnicity (10–29)"]
+    row = table.set_index("Labelled").loc["ethnicity: Other"]
+    assert row["Images"] == "30" and row["Ethnicity met (%)"] == "0.0 (0.0–8.8)"
+    assert row["Ethnicity repeated (%)"].startswith("75.0 (")
+    few = again.tail(29), groups.name(twins.tail(29))
+    assert groups.against_labels(*few, met, groups.name(rows))[1] == []
+
+
 def test_without_groups_that_are_large_enough_there_is_no_gap():
     rows = people(20)
     errors = groups.errors_of(answered(rows, 25, 0.0, 0))
