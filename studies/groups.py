@@ -72,7 +72,7 @@ def by_label(columns: dict[str, pd.Series], groups: pd.DataFrame) -> pd.DataFram
             row = {"Labelled": f"{label.lower()}: {group}"}
             row["Images"] = f"{counts[group]:,}"
             rows.append(row | {key: tell(t.loc[group]) for key, t in found.items()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["Labelled", "Images", *columns])
 
 
 def all_groups(means: dict[str, pd.DataFrame], train: pd.DataFrame) -> pd.DataFrame:
