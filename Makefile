@@ -58,7 +58,7 @@ test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 17 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest -n 2 --dist worksteal $(ARGS)
 
-stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (8 minutes)
+stress: $(VENV)/dev.stamp  ## run the long tests: large data, interruptions (about 10 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest -n 2 -m stress $(ARGS)
 
