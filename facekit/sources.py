@@ -71,8 +71,7 @@ def write_layout(
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
     for grey, name, part in zip(images, table["img_name"], table["split"], strict=True):
         if isinstance(part, str):
-            path = folder / "images" / part / name
-            PIL.Image.fromarray(grey).save(path, quality=95)
+            PIL.Image.fromarray(grey).save(folder / "images" / part / name, quality=95)
     columns = [*labels.COLUMNS, *table.columns.intersection(["left_out"])]
     table[columns].to_csv(folder / "age_gender.csv", index=False)
     (folder / "source.json").write_text(json.dumps(source), encoding="utf-8")

@@ -200,8 +200,7 @@ def show_errors(view: pd.DataFrame) -> None:
             apart = report.with_interval(groups.difference(*sides.values), 0, True)
             rows.append(row | {"Female − male": apart if enough.all() else "–"})
     none = {"Group": "no labels of ethnicity and age here"}
-    table = pd.DataFrame(rows + [none] * (len(rows) == 1))
-    report.show_table(table.fillna("–"))
+    report.show_table(pd.DataFrame(rows + [none] * (len(rows) == 1)).fillna("–"))
     young = view["age"] < 13
     shares = 100 * young.mean(), 100 * wrong[young].sum() / max(1, wrong.sum())
     report.say("Under 13: {:.1f} % of images, {:.1f} % of errors.".format(*shares))

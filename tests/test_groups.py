@@ -114,23 +114,25 @@ def test_a_real_gap_is_certain_and_chance_is_not():
     assert len(plain) < len(found)
 
 
-def test_errors_that_labels_do_not_explain_are_named():
+def test_groups_whose_errors_are_more_than_contradicting_labels():
     rows = people(80, ethnicity=[0] * 40 + [4] * 40)
+    named = groups.name(rows)
     met = 100 - groups.errors_of(answered(rows, 25, 0.0, 0))  # none of Other
-    again = pd.DataFrame({"gender": 90.0, "ethnicity": 50.0}, index=range(60))
+    again = pd.DataFrame({"gender": 90.0, "ethnicity": 50.0}, index=range(120))
     again.loc[::2, "ethnicity"] = 100.0
-    twins = people(60, ethnicity=[0] * 30 + [4] * 30).set_index(again.index)
-    table, clear = groups.against_labels(
-        again, groups.name(twins), met, groups.name(rows)
-    )
-    assert clear == ["ethnicity (male)", "ethnicity (Other)", "ethnicity (10–29)"]
+    twins = people(120, ethnicity=[0] * 60 + [4] * 60).set_index(again.index)
+    twins = groups.name(twins)
+    table, clear = groups.against_labels(again, twins, met, named)
+    assert clear == [f"ethnicity ({x})" for x in ("male", "Other", "10–29", "images")]
     row = table.set_index("Labelled").loc["ethnicity: Other"]
-    assert row["Images"] == "30" and row["Ethnicity met (%)"] == "0.0 (0.0–8.8)"
+    assert row["Images"] == "60" and row["Ethnicity met (%)"] == "0.0 (0.0–8.8)"
     assert row["Ethnicity repeated (%)"].startswith("75.0 (")
-    for count in (29, 0):  # too few, or no identical pictures at all
-        few = again.tail(count), groups.name(twins.tail(count))
-        table, clear = groups.against_labels(*few, met, groups.name(rows))
-        assert table.empty and clear == []
+    half = again.assign(ethnicity=50.0)  # the best answer may never be Other then
+    assert groups.against_labels(half, twins, met, named)[1] == []
+    few = again.tail(59), twins.tail(59)  # 29 pairs
+    assert groups.against_labels(*few, met, named)[1] == []
+    none = again.tail(0), twins.tail(0)
+    assert groups.against_labels(*none, met, named)[0].empty
 
 
 def test_without_groups_that_are_large_enough_there_is_no_gap():
