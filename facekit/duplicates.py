@@ -64,14 +64,14 @@ def conflicts(table: pd.DataFrame, found: pd.DataFrame) -> dict[str, int]:
     } | {label: int(several[label].sum()) for label in labels.LABELS}
 
 
-def repeated(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Per picture with identical others: how many of these, in percent, repeat its
-    ``gender`` and its ``ethnicity``.
+def at_best(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Per picture with identical others, for ``gender`` and ``ethnicity``: 100 if more
+    than half of the set have its label, so that one answer for all meets it, else 0.
     """
     by, given = found["digest"].to_numpy(), table[["gender", "ethnicity"]]
-    others = given.groupby(by)["gender"].transform("size") - 1
-    alike = {x: given.groupby([by, x])[x].transform("size") - 1 for x in given}
-    return (100 * pd.DataFrame(alike).div(others, axis=0)).dropna()
+    size = given.groupby(by)["gender"].transform("size")
+    alike = {x: given.groupby([by, x])[x].transform("size") for x in given}
+    return 100.0 * pd.DataFrame(alike).mul(2).gt(size, axis=0)[size > 1]
 
 
 def disagreement(table: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:

@@ -223,8 +223,7 @@ def heat_map(axis, values: pd.DataFrame, texts: pd.DataFrame, key: str) -> None:
     frame = matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False)
     axis.add_patch(frame)  # the worst
     for (row, column), text in np.ndenumerate(texts):
-        colour = "white" if numbers[row, column] > 0.85 * most else "black"
-        axis.text(column, row, text, ha="center", va="center", color=colour, size=8)
+        axis.text(column, row, text, ha="center", va="center", size=8)
 
 
 def calibration(axis, curves: dict[str, pd.DataFrame], title: str, colour: str) -> None:

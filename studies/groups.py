@@ -145,24 +145,24 @@ def gaps(errors: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def against_labels(again, rows, met, named) -> tuple[pd.DataFrame, list[str]]:
-    """Identical pictures that repeat a label (``duplicates.repeated``), beside test
-    pictures whose label is met, in percent; and the groups in which labels that
-    contradict themselves do not alone account for the errors.
+def against_labels(best, rows, met, named) -> tuple[pd.DataFrame, list[str]]:
+    """What one answer for identical pictures meets at best (``duplicates.at_best``)
+    beside what is met of test pictures: tables of 100 or 0, a column for each task.
 
-    ``rows`` and ``named`` are the groups of both, as ``name`` gives. Of pictures that
-    repeat a label in r % the best answer meets it in r % or more; in 2r − 100 if the
-    group is that of the label itself. Both of a pair count: 60 pictures are 30 pairs.
+    ``rows`` and ``named`` are the groups of both, as by ``name``. Also the groups of 60
+    and 30 pictures or more in which clearly fewer are met: intervals do not touch, the
+    first widened by the root of 2, since two pictures of one set are not independent.
     """
-    rows, named, clear = rows.assign(All="images"), named.assign(All="images"), []
-    tables = []
-    for way, x, of in (("repeated", again, rows), ("met", met, named)):
-        tables.append(by_label({f"{t.title()} {way} (%)": x[t] for t in again}, of))
-    for task, label in itertools.product(again, named):
-        one, two = by_group(again[task], rows[label]), by_group(met[task], named[label])
-        floor = 2 * one["low"] - 100 if label.lower() == task else one["low"]
-        apart = (one["n"] >= 2 * FEWEST) & (floor > two["high"].reindex(one.index))
-        clear += [f"{task} ({group})" for group in one.index[apart]]
+    rows, named = rows.assign(Images="all"), named.assign(Images="all")
+    tables, clear = [], []
+    for way, x, of in (("at best", best, rows), ("met", met, named)):
+        tables.append(by_label({f"{t.title()} {way} (%)": x[t] for t in best}, of))
+    for task, label in itertools.product(best, named):
+        one, two = by_group(best[task], rows[label]), by_group(met[task], named[label])
+        least = one["mean"] - 2**0.5 * (one["mean"] - one["low"])
+        most = two["high"].where(two["n"] >= FEWEST).reindex(one.index)
+        apart = one.index[(one["n"] >= 2 * FEWEST) & (least > most)]
+        clear += [f"{task} ({group})" for group in apart]
     return tables[0].merge(tables[1].drop(columns="Images"), on="Labelled"), clear
 
 

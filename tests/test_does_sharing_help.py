@@ -16,6 +16,7 @@ from facekit import labels, measure, predictions, tables
 
 SHIPPED = labels.MODELS / "utkface/does_sharing_help"
 PARAMETERS = {"age": 634_186, "gender": 619_105, "ethnicity": 619_621}
+SMALL = {"age": 268_698, "gender": 253_617, "ethnicity": 254_133}
 SEEDS = (1, 2, 3)
 CURVE = {"eighth": 8, "quarter": 4, "half": 2}
 
@@ -38,7 +39,10 @@ def wanted(notebook):
         found[f"hard_{seed}"] = hard
         found[f"soft_{seed}"] = dataclasses.replace(hard, soft_penalty=0.001)
         for task in labels.LABELS:
-            found[f"{task}_{seed}"] = dataclasses.replace(hard, tasks=(task,))
+            alone = dataclasses.replace(hard, tasks=(task,))
+            found[f"{task}_{seed}"] = alone
+            small = dataclasses.replace(alone, filters=(8, 16, 32, 64))
+            found[f"{task}_small_{seed}"] = small
     for name, part in CURVE.items():
         found[name] = notebook.Settings(
             share=1 / part, epochs=12 * part, warmup_epochs=2 * part
@@ -66,6 +70,7 @@ class TestNetworks:
             if name.endswith("_1")
         }
         expected = {f"{task}_1": count for task, count in PARAMETERS.items()}
+        expected |= {f"{task}_small_1": count for task, count in SMALL.items()}
         expected |= {"hard_1": 700_752, "soft_1": sum(PARAMETERS.values())}
         assert counted == expected
         for name, count in counted.items():
@@ -230,21 +235,22 @@ class TestShipped:
     def test_results_are_those_of_all_runs(self, notebook):
         results = json.loads((SHIPPED / "results.json").read_text())
         assert set(results["runs"]) == set(wanted(notebook))
-        kinds = ("hard sharing", "single-task", "soft sharing")
+        kinds = "hard sharing", "single-task", "soft sharing", "small single-task"
         names = {f"{kind}, seed {seed}" for kind in kinds for seed in SEEDS}
         rows = {row["model"]: row for row in results["results"]}
         assert set(rows) == names | set(CURVE)
         for row in rows.values():
             assert (row["split"], row["n"]) == ("val", 3_757)
         for seed in SEEDS:
-            parts = [
-                json.loads((SHIPPED / f"{task}_{seed}.json").read_text())
-                for task in labels.LABELS
-            ]
-            row = rows[f"single-task, seed {seed}"]
-            assert row["parameters"] == sum(PARAMETERS.values())
-            seconds = sum(history["seconds"] for history in parts)
-            assert row["train_seconds"] == pytest.approx(seconds)
+            for kind, counts in (("", PARAMETERS), ("_small", SMALL)):
+                parts = [
+                    json.loads((SHIPPED / f"{task}{kind}_{seed}.json").read_text())
+                    for task in labels.LABELS
+                ]
+                title = f"{kind[1:]} single-task, seed {seed}".strip()
+                assert rows[title]["parameters"] == sum(counts.values())
+                seconds = sum(history["seconds"] for history in parts)
+                assert rows[title]["train_seconds"] == pytest.approx(seconds)
 
 
 def test_rows_are_those_of_the_shipped_predictions():
@@ -263,8 +269,9 @@ def test_rows_are_those_of_the_shipped_predictions():
     results = json.loads((SHIPPED / "results.json").read_text())["results"]
     for row in results:
         kind, _, seed = row["model"].partition(", seed ")
-        if kind == "single-task":
-            parts = {task: kept[f"{task}_{seed}"] for task in labels.LABELS}
+        if kind.endswith("single-task"):
+            size = "_small" * kind.startswith("small")
+            parts = {task: kept[f"{task}{size}_{seed}"] for task in labels.LABELS}
             found = measure.evaluate(predictions.join_tasks(parts))
         else:
             name = f"{kind.split()[0]}_{seed}" if seed else kind

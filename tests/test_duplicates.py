@@ -135,14 +135,14 @@ class TestDisagreement:
         assert set(duplicates.conflicts(table, found).values()) == {0}
 
 
-def test_labels_are_repeated_by_so_many_of_the_identical_pictures():
-    digest = list("aabbcccd")
-    table = pd.DataFrame({"age": 30, "gender": 0, "ethnicity": 0}, index=range(8, 16))
-    table["gender"] = [0, 1, 1, 1, 0, 0, 1, 0]
-    table["ethnicity"] = [0, 0, 2, 3, 4, 4, 4, 1]
+def test_of_identical_pictures_one_answer_meets_the_label_of_most():
+    digest = list("aabbcccdeeee")
+    table = pd.DataFrame({"age": 30, "gender": 0, "ethnicity": 0}, index=range(8, 20))
+    table["gender"] = [0, 1, 1, 1, 0, 0, 1, 0, 1, 1, 0, 0]
+    table["ethnicity"] = [0, 0, 2, 3, 4, 2, 3, 1, 4, 4, 4, 0]
     found = pd.DataFrame({"digest": digest}, index=table.index)
-    again = duplicates.repeated(table, found)
-    assert again["gender"].tolist() == [0, 0, 100, 100, 50, 50, 0]
-    assert again["ethnicity"].tolist() == [100, 100, 0, 0, 100, 100, 100]
-    assert again.index.tolist() == list(range(8, 15))
-    assert duplicates.repeated(table.tail(1), found.tail(1)).empty
+    best = duplicates.at_best(table, found)
+    assert best["gender"].tolist() == [0, 0, 100, 100, 100, 100, 0, 0, 0, 0, 0]
+    assert best["ethnicity"].tolist() == [100, 100, 0, 0, 0, 0, 0, 100, 100, 100, 0]
+    assert best.index.tolist() == [*range(8, 15), *range(16, 20)]
+    assert duplicates.at_best(table[7:8], found[7:8]).empty

@@ -118,20 +118,23 @@ def test_groups_whose_errors_are_more_than_contradicting_labels():
     rows = people(80, ethnicity=[0] * 40 + [4] * 40)
     named = groups.name(rows)
     met = 100 - groups.errors_of(answered(rows, 25, 0.0, 0))  # none of Other
-    again = pd.DataFrame({"gender": 90.0, "ethnicity": 50.0}, index=range(120))
-    again.loc[::2, "ethnicity"] = 100.0
-    twins = people(120, ethnicity=[0] * 60 + [4] * 60).set_index(again.index)
+    best = pd.DataFrame({"gender": 100.0, "ethnicity": 100.0}, index=range(120))
+    best.loc[::4, "ethnicity"] = 0.0
+    twins = people(120, ethnicity=[0] * 60 + [4] * 60).set_index(best.index)
     twins = groups.name(twins)
-    table, clear = groups.against_labels(again, twins, met, named)
-    assert clear == [f"ethnicity ({x})" for x in ("male", "Other", "10–29", "images")]
+    table, clear = groups.against_labels(best, twins, met, named)
+    assert clear == [f"ethnicity ({x})" for x in ("male", "Other", "10–29", "all")]
     row = table.set_index("Labelled").loc["ethnicity: Other"]
     assert row["Images"] == "60" and row["Ethnicity met (%)"] == "0.0 (0.0–8.8)"
-    assert row["Ethnicity repeated (%)"].startswith("75.0 (")
-    half = again.assign(ethnicity=50.0)  # the best answer may never be Other then
-    assert groups.against_labels(half, twins, met, named)[1] == []
-    few = again.tail(59), twins.tail(59)  # 29 pairs
+    assert row["Ethnicity at best (%)"] == "75.0 (62.8–84.2)"  # Wilson's
+    assert list(table["Labelled"])[-1] == "images: all"
+    never = best.assign(ethnicity=0.0)
+    assert groups.against_labels(never, twins, met, named)[1] == []
+    few = best.tail(59), twins.tail(59)  # 29 pairs
     assert groups.against_labels(*few, met, named)[1] == []
-    none = again.tail(0), twins.tail(0)
+    there = met.tail(29), named.tail(29)
+    assert groups.against_labels(best, twins, *there)[1] == []
+    none = best.tail(0), twins.tail(0)
     assert groups.against_labels(*none, met, named)[0].empty
 
 
