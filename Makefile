@@ -54,7 +54,7 @@ all: $(VENV)/run.stamp  ## run all notebooks, two at a time (5 minutes on the as
 	@$(call TWO_AT_A_TIME,$(FIRST))
 	@$(call TWO_AT_A_TIME,$(THEN))
 
-test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 17 minutes)
+test: $(VENV)/dev.stamp  ## run the tests, two at a time (about 16 minutes)
 	$(ANNOUNCE)
 	@$(ACTIVATE) python -m pytest -n 2 --dist worksteal $(ARGS)
 
